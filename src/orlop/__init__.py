@@ -1,0 +1,3 @@
+"""Orlop: a complete container platform in Python."""
+
+__version__ = "0.1.0.dev0"
