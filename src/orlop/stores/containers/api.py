@@ -5,10 +5,14 @@ Source: containerd core/containers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
-
 from ...base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Protocol
+else:
+    Protocol = object
 
 
 class Container(Record):

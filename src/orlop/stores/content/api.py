@@ -17,12 +17,17 @@ transaction. All methods may be called from any thread. Source: containerd core/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, Self
-
 from ...base.cancel import NEVER, Cancel
-from ...base.oci.digest import Digest
 from ...base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Protocol, Self
+
+    from ...base.oci.digest import Digest
+else:
+    Protocol = object
 
 
 class Info(Record):

@@ -6,11 +6,15 @@ members carry the names of containerd's event messages.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
-
 from ...base.cancel import NEVER, Cancel
 from ...base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any, Protocol
+else:
+    Protocol = object
 
 
 class Event(Record):

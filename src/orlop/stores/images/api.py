@@ -6,11 +6,16 @@ garbage collection: what its content refers to by labels lives while it lives. S
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
-
-from ...base.oci.descriptor import Descriptor
 from ...base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Protocol
+
+    from ...base.oci.descriptor import Descriptor
+else:
+    Protocol = object
 
 
 class Image(Record):

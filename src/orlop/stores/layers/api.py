@@ -13,12 +13,17 @@ A tree is in overlayfs's own form: a whiteout is a character device 0:0, an opaq
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol, Self
-
 from ...base.cancel import NEVER, Cancel
-from ...base.oci.digest import Digest
 from ...base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Protocol, Self
+
+    from ...base.oci.digest import Digest
+else:
+    Protocol = object
 
 
 class Layer(Record):

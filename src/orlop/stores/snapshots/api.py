@@ -18,11 +18,16 @@ key and name share one space within a namespace and a snapshotter. Labels travel
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
-
-from ...base.oci.digest import Digest
 from ...base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Protocol
+
+    from ...base.oci.digest import Digest
+else:
+    Protocol = object
 
 
 class Mount(Record):
