@@ -79,7 +79,7 @@ def to_json(descriptor: Descriptor) -> dict[str, Any]:
     if descriptor.urls:
         out["urls"] = list(descriptor.urls)
     if descriptor.annotations:
-        out["annotations"] = dict(descriptor.annotations)
+        out["annotations"] = dict(sorted(descriptor.annotations.items()))
     if descriptor.data is not None:
         import binascii
 
