@@ -1,0 +1,25 @@
+"""`orlop rmi`."""
+
+from __future__ import annotations
+
+from ....base import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..main import Invocation
+
+
+def main(cli: Invocation) -> int:
+    force, code = bool(cli.flags.get("force")), 0
+    for name in cli.args:
+        try:
+            for removed in cli.engine.images.remove(name, force=force, prune=not cli.flags.get("no-prune")):
+                cli.out(f"{removed.kind.capitalize()}: {removed.what}")
+        except errors.NotFound as error:
+            if not force:
+                cli.warn(f"orlop: {error.message}")
+                code = 1
+        except errors.OrlopError as error:
+            cli.warn(f"orlop: {error.message}" + (f"\n  to fix: {error.advice}" if error.advice else ""))
+            code = 1
+    return code

@@ -1,0 +1,27 @@
+"""`orlop save`."""
+
+from __future__ import annotations
+
+import sys
+
+from ....base import errors
+from ..progress import Display
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..main import Invocation
+
+
+def main(cli: Invocation) -> int:
+    output = cli.flags.get("output", "")
+    if not output and sys.stdout.isatty():
+        raise errors.UsageError("cowardly refusing to save to a terminal", advice="Use -o or redirect.")
+    with Display("Saved", quiet=not output or bool(cli.flags.get("quiet"))) as display:
+        cli.engine.images.save(
+            cli.args,
+            output or sys.stdout.buffer,
+            format=cli.flags.get("format", "docker-archive"),
+            platform=cli.flags.get("platform"),
+            progress=display,
+        )
+    return 0

@@ -1,0 +1,209 @@
+"""The one place where parts are joined: which implementation of each interface, bound to which namespace.
+
+Plain code, made when it is first asked for: on the path of `run` only what a run needs is loaded. Holds no verbs.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..base import errors, fsio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..base.cancel import Cancel
+    from ..services.diff.pipeline import LayerUnpacker
+    from ..services.registry.client.client import RegistryClient
+    from ..services.transfer.parts import Parts
+    from ..stores.containers.local import LocalContainerStore
+    from ..stores.content.local import LocalContentStore
+    from ..stores.events.local import LocalEventStore
+    from ..stores.images.local import LocalImageStore
+    from ..stores.layers.local import LocalLayerStore
+    from ..stores.leases.local import LocalLeaseStore
+    from ..stores.metadata.database import Database
+    from ..stores.snapshots.api import Snapshotter
+
+DEFAULT_ROOT = "/var/lib/orlop"
+DEFAULT_STATE = "/run/orlop"
+LEASE_EXPIRE_S = 24 * 3600.0
+"""A transfer that was cut off leaves its lease: what it had fetched is kept this long for the next try."""
+
+_NAMESPACE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+
+
+class Wiring:
+    """The parts of one engine. Attributes are plain values; methods and properties make parts on first use."""
+
+    def __init__(self, root: str, state: str, namespace: str, snapshotter: str, insecure_registry: bool) -> None:
+        if not namespace or len(namespace) > 76 or not _NAMESPACE.issuperset(namespace) or namespace[0] in ".-_":
+            raise errors.InvalidArgument(
+                f"invalid namespace {namespace!r}", advice="use letters, digits, '_', '.' and '-', 76 at most"
+            )
+        self.root = os.path.realpath(root or DEFAULT_ROOT)
+        self.root_id = root_id(self.root)
+        self.state = os.path.realpath(state) if state else f"{DEFAULT_STATE}/{self.root_id}"
+        self.namespace = namespace
+        self.snapshotter_name = snapshotter
+        self.insecure_registry = insecure_registry
+        self._made: dict[str, object] = {}
+        try:
+            fsio.make_dirs(self.root, 0o700)
+            fsio.make_dirs(self.state, 0o700)
+        except OSError as error:
+            raise errors.from_os(error, "open the engine") from error
+
+    def in_namespace(self, namespace: str) -> Wiring:
+        """The same engine, bound to another namespace (shares the database and the registry's connections)."""
+        other = Wiring(self.root, self.state, namespace, self.snapshotter_name, self.insecure_registry)
+        other._made = {key: self._made[key] for key in ("database", "registry") if key in self._made}
+        return other
+
+    @property
+    def database(self) -> Database:
+        made = self._made.get("database")
+        if made is None:
+            from ..stores.metadata.database import Database
+
+            made = self._made["database"] = Database(f"{self.root}/metadata.db")
+        return made  # type: ignore[return-value]
+
+    def content(self, lease: str = "") -> LocalContentStore:
+        from ..stores.content.local import LocalContentStore
+
+        return LocalContentStore(self.database, self.root, self.namespace, lease=lease or None)
+
+    @property
+    def images(self) -> LocalImageStore:
+        from ..stores.images.local import LocalImageStore
+
+        return LocalImageStore(self.database, self.root, self.namespace)
+
+    @property
+    def containers(self) -> LocalContainerStore:
+        from ..stores.containers.local import LocalContainerStore
+
+        return LocalContainerStore(self.database, self.root, self.namespace)
+
+    @property
+    def leases(self) -> LocalLeaseStore:
+        from ..stores.leases.local import LocalLeaseStore
+
+        return LocalLeaseStore(self.database, self.namespace)
+
+    @property
+    def events(self) -> LocalEventStore:
+        from ..stores.events.local import LocalEventStore
+
+        return LocalEventStore(self.database, self.root, self.namespace)
+
+    @property
+    def layers(self) -> LocalLayerStore:
+        from ..stores.layers.local import LocalLayerStore
+
+        return LocalLayerStore(self.database, self.root)
+
+    @property
+    def snapshots(self) -> Snapshotter:
+        """The snapshotter that was named, or the best that works on the root's file system."""
+        made = self._made.get("snapshots")
+        if made is None:
+            made = self._made["snapshots"] = self.snapshotter(self.snapshotter_name or self.snapshotter_choice()[0])
+        return made  # type: ignore[return-value]
+
+    def snapshotter(self, name: str) -> Snapshotter:
+        """A snapshotter by name. InvalidArgument for an unknown one."""
+        if name == "overlay":
+            from ..stores.snapshots.overlay import OverlaySnapshotter
+
+            return OverlaySnapshotter(self.database, self.root, self.namespace)
+        if name == "native":
+            from ..stores.snapshots.native import NativeSnapshotter
+
+            return NativeSnapshotter(self.database, self.root, self.namespace)
+        raise errors.InvalidArgument(f"unknown snapshotter {name!r}", advice="use overlay or native")
+
+    def snapshotter_choice(self) -> tuple[str, str]:
+        """(name, reason): found by a trial mount, remembered in the state directory (gone after a reboot)."""
+        if self.snapshotter_name:
+            return self.snapshotter_name, "asked for"
+        note = f"{self.state}/snapshotter"
+        try:
+            name, _, reason = fsio.read_file(note, 4096).decode().partition("\n")
+            if name in ("overlay", "native"):
+                return name, reason
+        except (FileNotFoundError, UnicodeDecodeError):
+            pass
+        from ..stores.snapshots import choose
+
+        name, reason = choose.choose(self.root)
+        fsio.write_atomic(note, f"{name}\n{reason}".encode(), durable=False)
+        return name, reason
+
+    @property
+    def registry(self) -> RegistryClient:
+        made = self._made.get("registry")
+        if made is None:
+            made = self._made["registry"] = self.new_registry()
+        return made  # type: ignore[return-value]
+
+    def new_registry(self, trace: object = None) -> RegistryClient:
+        """A registry client of its own (with a trace of requests, say)."""
+        from ..services.registry.client.client import RegistryClient
+
+        return RegistryClient(plain_http=self.insecure_registry, trace=trace)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        for key in ("registry", "snapshots", "database"):
+            made = self._made.pop(key, None)
+            if made is not None:
+                made.close()  # type: ignore[attr-defined]
+
+    # What a container's life needs on disk; the layout is docs/architecture.md's.
+
+    def bundle(self, container_id: str) -> str:
+        return f"{self.state}/tasks/{self.namespace}/{container_id}"
+
+    def record_dir(self, container_id: str) -> str:
+        return f"{self.root}/containers/{self.namespace}/{container_id}"
+
+
+def root_id(root: str) -> str:
+    """What tells one root's machine-wide names (state directory, cgroups) from another's: 12 hex digits."""
+    import _sha256  # type: ignore[import-not-found,unused-ignore]
+
+    return str(_sha256.sha256(root.encode("utf-8", "surrogateescape")).hexdigest()[:12])
+
+
+class Hold:
+    """A lease for one transfer, and the parts bound to it. Use as a context manager: the lease goes at the end."""
+
+    def __init__(self, wiring: Wiring, *, registry: object = None, with_registry: bool = False) -> None:
+        from ..services.transfer.parts import Parts
+
+        self._leases = wiring.leases
+        self._lease = self._leases.create(expire_s=LEASE_EXPIRE_S)
+        lease = self._lease.id
+        self.parts: Parts = Parts(
+            content=wiring.content(lease),
+            images=wiring.images,
+            layers=wiring.layers,
+            snapshots=wiring.snapshots,
+            open_unpacker=_open_unpacker,
+            hold=lambda resource: self._leases.add_resource(lease, resource),
+            registry=(registry or wiring.registry) if with_registry else None,
+        )
+
+    def __enter__(self) -> Parts:
+        return self.parts
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        # One that was cut off may be tried again soon: what it fetched waits for that. Bad input leaves nothing behind.
+        if kind is None or not issubclass(kind, (errors.Unavailable, errors.Cancelled, KeyboardInterrupt)):
+            self._leases.delete(self._lease.id)
+
+
+def _open_unpacker(compression: str, tree_path: str, cancel: Cancel) -> LayerUnpacker:
+    from ..services.diff.pipeline import LayerUnpacker
+
+    return LayerUnpacker(compression, tree_path, cancel=cancel)
