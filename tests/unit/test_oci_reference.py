@@ -194,7 +194,7 @@ def test_a_reference_is_retagged_and_pinned() -> None:
     assert str(ref.with_tag("4").with_digest(digest.parse(SHA))) == f"docker.io/library/alpine:4@{SHA}"
     with pytest.raises(errors.InvalidArgument):
         ref.with_tag("-")
-    assert ref.familiar_name() == "alpine"
+    assert ref.familiar_name == "alpine"
 
 
 _component = st.from_regex(r"[a-z0-9]{1,5}((\.|_|__|-{1,3})[a-z0-9]{1,5}){0,2}", fullmatch=True)

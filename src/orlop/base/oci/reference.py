@@ -63,8 +63,9 @@ class Reference(Record):
 
         Where the short form would be read as something else (docker.io/localhost/x), the full name is given.
         """
-        return self.familiar_name() + self._suffix()
+        return self.familiar_name + self._suffix()
 
+    @property
     def familiar_name(self) -> str:
         """The short form of `name`, as in the REPOSITORY column of `images`."""
         if self.domain != DEFAULT_DOMAIN:

@@ -156,7 +156,7 @@ def rfc3339(ns: int, *, fixed: bool = False) -> str:
     )
 
 
-def parse_rfc3339(text: str) -> int:
+def parse_time(text: str) -> int:
     """Nanoseconds since the epoch from RFC 3339 with any fraction (digits past the ninth are dropped) and offset.
 
     Raises InvalidArgument naming the text.
@@ -228,7 +228,7 @@ def _civil(days: int) -> tuple[int, int, int]:
     return era * 400 + era_year + (month <= 2), month, day_of_year - (153 * shifted + 2) // 5 + 1
 
 
-def local_time(ns: int) -> str:
+def time_text(ns: int) -> str:
     """A time in the local zone as Docker's CreatedAt columns have it: "2024-05-01 14:00:00 +0200 CEST"."""
     import time
 

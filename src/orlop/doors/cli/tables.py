@@ -74,10 +74,10 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def table(
+def render(
     headers: Sequence[str], rows: Sequence[Sequence[str]], *, width: int | None = None, keep: Collection[int] = ()
 ) -> str:
-    """A table with its header line, each line ended by a newline.
+    """A table with its header line; lines are joined by newlines, with none at the end.
 
     Control characters in cells are escaped. width: cells of the terminal to fit into by cutting the widest columns
     with "…" (see `terminal_width`), or None to cut nothing. keep: numbers of columns that are never cut. No column is
@@ -86,7 +86,7 @@ def table(
     cells: list[Sequence[str]] = [headers, *([visible(cell) for cell in row] for row in rows)]
     if width is not None and headers:
         cells = _fit(cells, width, keep)
-    return "\n".join(align(cells)) + "\n"
+    return "\n".join(align(cells))
 
 
 def _fit(cells: list[Sequence[str]], width: int, keep: Collection[int]) -> list[Sequence[str]]:
