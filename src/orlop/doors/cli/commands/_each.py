@@ -1,0 +1,31 @@
+"""Doing one thing to each of several containers: errors are told one by one, the rest goes on (as Docker does)."""
+
+from __future__ import annotations
+
+from ....base import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ....engine.containers import Container
+    from ..main import Invocation
+
+
+def each(cli: Invocation, do: Callable[[Container], str | None], *, missing_is_fine: bool = False) -> int:
+    """Call `do` for every container named; prints the name as given, or what `do` returns. Returns 1 if any failed."""
+    code = 0
+    for text in cli.args:
+        try:
+            told = do(cli.engine.containers.get(text))
+        except errors.NotFound as error:
+            if missing_is_fine:
+                continue
+            cli.warn(f"orlop: {error.message}")
+            code = 1
+        except errors.OrlopError as error:
+            cli.warn(f"orlop: {error.message}" + (f"\n  to fix: {error.advice}" if error.advice else ""))
+            code = max(code, 1)
+        else:
+            cli.out(text if told is None else told)
+    return code

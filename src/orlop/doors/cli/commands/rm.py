@@ -1,0 +1,19 @@
+"""`orlop rm`."""
+
+from __future__ import annotations
+
+from ._each import each
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ....engine.containers import Container
+    from ..main import Invocation
+
+
+def main(cli: Invocation) -> int:
+    force = bool(cli.flags.get("force"))
+
+    def remove(container: Container) -> None:
+        container.remove(force=force)
+
+    return each(cli, remove, missing_is_fine=force)

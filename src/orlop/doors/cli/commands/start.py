@@ -1,0 +1,37 @@
+"""`orlop start`."""
+
+from __future__ import annotations
+
+from ....base import errors
+from ._each import each
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ....engine.containers import Container
+    from ..main import Invocation
+
+
+def main(cli: Invocation) -> int:
+    if cli.flags.get("attach") or cli.flags.get("interactive"):
+        if len(cli.args) > 1:
+            raise errors.UsageError("you cannot start and attach multiple containers at once")
+        return _attached(cli)
+
+    def start(container: Container) -> None:
+        container.start()
+
+    return each(cli, start)
+
+
+def _attached(cli: Invocation) -> int:
+    from .. import attached
+
+    container = cli.engine.containers.get(cli.args[0])
+    attachment = container.start(attach=True)
+    with attached.Signals(container.kill):
+        if attachment is not None:
+            with attachment:
+                attached.copy(attachment, stdin=bool(cli.flags.get("interactive")))
+        code = container.wait()
+    container.finish()
+    return code
