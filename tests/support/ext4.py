@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.support import machine
+
 SIZE = 8 << 30
 
 
@@ -41,9 +43,7 @@ def mounted(directory: str, size: int = SIZE) -> Iterator[str]:
 
 def unmount_below(top: str) -> None:
     """Unmount `top` and everything below it, the innermost first; what is busy is detached."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        points = [line.split()[4].encode("latin-1", "replace").decode("unicode_escape") for line in file]
-    for point in reversed([point for point in points if point == top or point.startswith(f"{top}/")]):
+    for point in reversed([p for p in machine.mount_points() if p == top or p.startswith(f"{top}/")]):
         if subprocess.run(_command("umount", point), stderr=subprocess.DEVNULL, check=False).returncode != 0:
             _run("umount", "-l", point)
 

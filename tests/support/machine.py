@@ -29,11 +29,11 @@ def inventory() -> Inventory:
         "process": dict(processes()),
         "mount": dict(mounts()),
         "cgroup": dict(cgroups()),
-        "network link": {name: name for name in _listdir("/sys/class/net")},
-        "network namespace": {name: f"/run/netns/{name}" for name in _listdir("/run/netns")},
+        "network link": {name: name for name in names_in("/sys/class/net")},
+        "network namespace": {name: f"/run/netns/{name}" for name in names_in("/run/netns")},
         "loop device": dict(loop_devices()),
         "unix socket": dict(unix_sockets()),
-        "state directory": {name: f"/run/orlop/{name}" for name in _listdir("/run/orlop")},
+        "state directory": {name: f"/run/orlop/{name}" for name in names_in("/run/orlop")},
         "nft table": dict(nft_tables()),
     }
 
@@ -50,12 +50,12 @@ def is_ours(line: str, mark: str, roots: tuple[str, ...]) -> bool:
 
 def processes() -> Iterator[tuple[str, str]]:
     """Processes that carry the mark in their environment, or are programs that containers are made of."""
-    for pid in _listdir("/proc"):
+    for pid in names_in("/proc"):
         if not pid.isdigit() or int(pid) == os.getpid():
             continue
-        environ, words = _read(f"/proc/{pid}/environ"), _read(f"/proc/{pid}/cmdline").rstrip("\0").split("\0")
+        environ, words = read(f"/proc/{pid}/environ"), read(f"/proc/{pid}/cmdline").rstrip("\0").split("\0")
         marks = [entry for entry in environ.split("\0") if entry.startswith(f"{MARK}=")]
-        stat = _read(f"/proc/{pid}/stat")
+        stat = read(f"/proc/{pid}/stat")
         fields = stat.rpartition(")")[2].split()
         if not fields:
             continue
@@ -71,7 +71,7 @@ def processes() -> Iterator[tuple[str, str]]:
 
 def mounts() -> Iterator[tuple[str, str]]:
     """Mounts of this mount namespace."""
-    for line in _read("/proc/self/mountinfo").splitlines():
+    for line in read("/proc/self/mountinfo").splitlines():
         fields, _, rest = line.partition(" - ")
         number, point = fields.split()[0], _unescape(fields.split()[4])
         yield f"{number} {point}", f"{point} ({rest.split()[0]})"
@@ -79,13 +79,13 @@ def mounts() -> Iterator[tuple[str, str]]:
 
 def mount_points() -> list[str]:
     """Mount points, the innermost last."""
-    return [_unescape(line.split()[4]) for line in _read("/proc/self/mountinfo").splitlines()]
+    return [_unescape(line.split()[4]) for line in read("/proc/self/mountinfo").splitlines()]
 
 
 def cgroups() -> Iterator[tuple[str, str]]:
     """Cgroup directories of every hierarchy, but those beside the one this process was put in by its own manager."""
     beside = set()
-    for line in _read("/proc/self/cgroup").splitlines():
+    for line in read("/proc/self/cgroup").splitlines():
         path = line.split(":", 2)[2].strip("/")
         if path:
             beside.add(path.split("/")[0])
@@ -101,15 +101,15 @@ def cgroups() -> Iterator[tuple[str, str]]:
 
 
 def loop_devices() -> Iterator[tuple[str, str]]:
-    for name in _listdir("/sys/block"):
-        backing = _read(f"/sys/block/{name}/loop/backing_file").strip() if name.startswith("loop") else ""
+    for name in names_in("/sys/block"):
+        backing = read(f"/sys/block/{name}/loop/backing_file").strip() if name.startswith("loop") else ""
         if backing:
             yield f"/dev/{name} {backing}", f"/dev/{name} ({backing})"
 
 
 def unix_sockets() -> Iterator[tuple[str, str]]:
     """Sockets that somebody holds open, under the directories where Orlop and its peers put theirs."""
-    for line in _read("/proc/net/unix").splitlines()[1:]:
+    for line in read("/proc/net/unix").splitlines()[1:]:
         fields = line.split(None, 7)
         if len(fields) == 8 and ("orlop" in fields[7] or "/containerd" in fields[7] or "/docker" in fields[7]):
             yield fields[7], fields[7]
@@ -126,14 +126,16 @@ def nft_tables() -> Iterator[tuple[str, str]]:
             yield table, table.splitlines()[0].rstrip(" {")
 
 
-def _listdir(path: str) -> list[str]:
+def names_in(path: str) -> list[str]:
+    """The entries of a directory, sorted; none when there is no such directory."""
     try:
         return sorted(os.listdir(path))
     except OSError:
         return []
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """The text of a file of /proc or /sys; empty when it is gone."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
