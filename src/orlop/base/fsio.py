@@ -198,11 +198,15 @@ def _unlink_quietly(path: str) -> None:
         pass
 
 
+_DEPTH = 64
+
+
 def remove_tree(path: str) -> None:
     """Remove a file or a directory tree. Never follows a symbolic link; a missing path is fine.
 
-    Works on descriptors, so a tree that is changed meanwhile cannot lead it elsewhere, and does not cross into a file
-    system mounted inside (it stops with FailedPrecondition: something is still mounted there).
+    Works on descriptors, so a tree that is changed meanwhile cannot lead it elsewhere. Directories deeper than 64 are
+    first moved up, so neither depth nor path length matters. Does not cross into a file system that is mounted inside:
+    it stops with FailedPrecondition.
     """
     parent, name = os.path.split(path.rstrip("/"))
     try:
@@ -210,44 +214,44 @@ def remove_tree(path: str) -> None:
     except FileNotFoundError:
         return
     try:
-        try:
-            device = os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_dev
-        except FileNotFoundError:
-            return
-        _remove_at(parent_fd, name, device, path)
+        if not _unlink_at(parent_fd, name):
+            try:
+                top = _open_dir(parent_fd, name, path)
+            except FileNotFoundError:
+                return
+            try:
+                _empty(top, top, 0, path)
+            finally:
+                os.close(top)
+            _rmdir_at(parent_fd, name, path)
     finally:
         os.close(parent_fd)
 
 
-def _remove_at(parent_fd: int, name: str, device: int, path: str) -> None:
+def _unlink_at(parent_fd: int, name: str) -> bool:
+    """Unlink anything but a directory; returns False for a directory."""
     try:
         os.unlink(name, dir_fd=parent_fd)
-        return
     except FileNotFoundError:
-        return
+        return True
     except IsADirectoryError:
-        pass
+        return False
     except PermissionError as error:  # what unlink(2) says of a directory on some file systems
         if error.errno != errno.EPERM:
             raise
+        return False
+    return True
+
+
+def _open_dir(parent_fd: int, name: str, path: str) -> int:
     fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent_fd)
-    try:
-        if os.fstat(fd).st_dev != device:
-            raise errors.FailedPrecondition(f"cannot remove {path}: a file system is mounted there")
-        with os.scandir(fd) as entries:
-            names = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
-        for child, is_dir in names:
-            if not is_dir:
-                try:
-                    os.unlink(child, dir_fd=fd)
-                    continue
-                except FileNotFoundError:
-                    continue
-                except IsADirectoryError:
-                    pass
-            _remove_at(fd, child, device, f"{path}/{child}")
-    finally:
+    if os.fstat(fd).st_dev != os.fstat(parent_fd).st_dev:
         os.close(fd)
+        raise errors.FailedPrecondition(f"cannot remove {path}: a file system is mounted there")
+    return fd
+
+
+def _rmdir_at(parent_fd: int, name: str, path: str) -> None:
     try:
         os.rmdir(name, dir_fd=parent_fd)
     except FileNotFoundError:
@@ -256,3 +260,35 @@ def _remove_at(parent_fd: int, name: str, device: int, path: str) -> None:
         if error.errno == errno.EBUSY:
             raise errors.FailedPrecondition(f"cannot remove {path}: a file system is mounted there") from error
         raise
+
+
+def _empty(top: int, fd: int, depth: int, path: str) -> None:
+    """Remove all a directory holds. top: the tree's first directory, where deep ones are moved to."""
+    while True:
+        with os.scandir(fd) as entries:
+            names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        moved = False
+        for name, is_dir in names:
+            if not is_dir and _unlink_at(fd, name):
+                continue
+            if depth >= _DEPTH:
+                try:
+                    os.rename(name, f".orlop-{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=top)
+                except FileNotFoundError:
+                    pass
+                continue
+            try:
+                child = _open_dir(fd, name, f"{path}/{name}")
+            except FileNotFoundError:
+                continue
+            try:
+                _empty(top, child, depth + 1, f"{path}/{name}")
+            finally:
+                os.close(child)
+            _rmdir_at(fd, name, f"{path}/{name}")
+        if fd == top:
+            # Deep directories were moved here while it was read.
+            with os.scandir(fd) as entries:
+                moved = next(entries, None) is not None
+        if not moved:
+            return

@@ -6,6 +6,7 @@ import os
 
 from ....base import errors
 from ....base.progress import Report, Sink
+from .. import runflags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,13 +87,6 @@ def log_options(flags: dict[str, Any]) -> Any:
         raise errors.UsageError(f"invalid value for max-file: {max_file}") from None
 
 
-def options(flags: dict[str, Any], args: list[str]) -> Any:
-    """The RunOptions that the flags mean."""
-    from ....services.runtime import options as runtime_options
-
-    return runtime_options.from_flags(flags, tuple(args), environment(flags))
-
-
 class _LatePull(Sink):
     """Shows a pull's progress, loading the display only when a pull turns out to be needed."""
 
@@ -131,13 +125,17 @@ def make(cli: Invocation) -> Container:
     for path in flags.get("label-file", ()):
         labels.update(key_values(lines_of(path, "label-file"), "label-file"))
     labels.update(key_values(flags.get("label", []), "label"))
+
+    def warn(text: str) -> None:
+        cli.warn(f"WARNING: {text}")
+
     display = _LatePull(image, bool(flags.get("quiet")), flags.get("pull", "missing"))
     try:
         container = cli.engine.containers.create(
             image,
             args,
             name=flags.get("name", ""),
-            options=options(flags, args),
+            options=runflags.options(flags, args, environment(flags), warn),
             log=log_options(flags) if "log-opt" in flags or "log-driver" in flags else None,
             remove=bool(flags.get("rm")),
             interactive=bool(flags.get("interactive")),
@@ -145,7 +143,7 @@ def make(cli: Invocation) -> Container:
             pull=flags.get("pull", "missing"),
             labels=labels,
             progress=display,
-            warn=lambda text: cli.warn(f"WARNING: {text}"),
+            warn=warn,
         )
     finally:
         display.close()

@@ -1,0 +1,117 @@
+"""From the flags of `run` and `create` to `RunOptions`. Words only: what they mean is the runtime room's."""
+
+from __future__ import annotations
+
+import os
+
+from ...base import errors
+from ...services.runtime.options import RunOptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ...services.runtime.mounts import Mount
+
+NETWORKS = ("none", "host")
+
+_SAME = (
+    ("workdir", "workdir", str),
+    ("user", "user", str),
+    ("group-add", "group_add", tuple),
+    ("umask", "umask", str),
+    ("hostname", "hostname", str),
+    ("domainname", "domainname", str),
+    ("tty", "terminal", bool),
+    ("init", "init", bool),
+    ("read-only", "read_only", bool),
+    ("pid", "pid", str),
+    ("ipc", "ipc", str),
+    ("uts", "uts", str),
+    ("userns", "userns", str),
+    ("cap-add", "cap_add", tuple),
+    ("cap-drop", "cap_drop", tuple),
+    ("privileged", "privileged", bool),
+    ("tmpfs", "tmpfs", tuple),
+    ("shm-size", "shm_size", int),
+    ("device", "devices", tuple),
+    ("memory", "memory", int),
+    ("memory-reservation", "memory_reservation", int),
+    ("cpus", "cpus", float),
+    ("cpu-shares", "cpu_shares", int),
+    ("cpu-period", "cpu_period", int),
+    ("cpu-quota", "cpu_quota", int),
+    ("cpuset-cpus", "cpuset_cpus", str),
+    ("cpuset-mems", "cpuset_mems", str),
+    ("pids-limit", "pids_limit", int),
+    ("ulimit", "ulimits", tuple),
+    ("oom-score-adj", "oom_score_adj", int),
+    ("stop-signal", "stop_signal", str),
+    ("runtime", "runtime", str),
+    ("cgroup-parent", "cgroup_parent", str),
+)
+"""Flags that are handed on as they are: (flag, field, type)."""
+
+
+def options(flags: dict[str, Any], args: list[str], env: tuple[str, ...], warn: Callable[[str], None]) -> RunOptions:
+    """The options a command line asks for. UsageError names the flag that cannot be understood."""
+    values: dict[str, Any] = {field: kind(flags[flag]) for flag, field, kind in _SAME if flag in flags}
+    network = flags.get("network", "none")
+    if network not in NETWORKS:
+        raise errors.UsageError(
+            f"network {network!r} is not available: this version runs containers with --network none or host"
+        )
+    if "entrypoint" in flags:
+        values["entrypoint"] = (flags["entrypoint"],) if flags["entrypoint"] else ()
+    if "security-opt" in flags:
+        from ...services.runtime import security
+
+        values["security_opt"] = security.inline_files(tuple(flags["security-opt"]))
+    if "memory-swap" in flags:
+        values["memory_swap"] = _swap(flags["memory-swap"])
+    if "volume" in flags or "mount" in flags:
+        values["mounts"] = _mounts(flags, warn)
+    for flag, field in (("sysctl", "sysctls"), ("annotation", "annotations")):
+        if flag in flags:
+            values[field] = _pairs(flags[flag], flag)
+    return RunOptions(args=tuple(args), env=env, network=network, **values)
+
+
+def _swap(text: str) -> int:
+    if text == "-1":
+        return -1
+    from . import human
+
+    try:
+        return human.parse_size(text)
+    except errors.InvalidArgument as error:
+        raise errors.UsageError(f'invalid argument "{text}" for "--memory-swap" flag: {error.message}') from None
+
+
+def _mounts(flags: dict[str, Any], warn: Callable[[str], None]) -> tuple[Mount, ...]:
+    from ...services.runtime import mounts
+
+    cwd = os.getcwd()
+    found = []
+    for text in flags.get("volume", ()):
+        mount, warnings = mounts.parse_volume(text, cwd)
+        found.append(mount)
+        for warning in warnings:
+            warn(warning)
+    for text in flags.get("mount", ()):
+        mount, warnings = mounts.parse_mount(text, cwd)
+        found.append(mount)
+        for warning in warnings:
+            warn(warning)
+    return tuple(found)
+
+
+def _pairs(items: list[str], flag: str) -> dict[str, str]:
+    out = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not key or not equals:
+            raise errors.UsageError(f"invalid argument {item!r} for --{flag}: use KEY=VALUE")
+        out[key] = value
+    return out
