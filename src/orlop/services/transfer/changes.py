@@ -62,7 +62,7 @@ def _apply(config: RunConfig, word: str, rest: str, change: str) -> RunConfig:
     if word == "ONBUILD":
         return config.replace(on_build=(*config.on_build, rest))
     if word == "HEALTHCHECK":
-        return config.replace(healthcheck=_health(rest, config, change))
+        return config.replace(healthcheck=_health(rest, change))
     raise _bad(change, f"{word} is not one of {_KNOWN}")
 
 
@@ -124,7 +124,7 @@ def _port(text: str, change: str) -> str:
     return f"{number}/{protocol}"
 
 
-def _health(text: str, config: RunConfig, change: str) -> Healthcheck:
+def _health(text: str, change: str) -> Healthcheck:
     if text.upper() == "NONE":
         return Healthcheck(test=("NONE",))
     times: dict[str, int] = {}
