@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import fnmatch
 import os
+import subprocess
 import sys
 import time
 import uuid
@@ -30,10 +31,13 @@ _LOCK = "/run/orlop-tests.lock"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run the long tests too (make test-full)")
     parser.addoption("--ci", action="store_true", help="fail on skips that tests/allowed-skips.txt does not name")
+    parser.addoption("--results", metavar="DIR", help="write a dated result file into this directory")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_Skips(config.getoption("--ci")), "orlop-skips")
+    if config.getoption("--results"):
+        config.pluginmanager.register(_Results(Path(config.getoption("--results"))), "orlop-results")
     if not config.option.collectonly and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Leftovers(config), "orlop-leftovers")
 
@@ -138,6 +142,38 @@ class _Leftovers:
             terminalreporter.write_line(f"LEFT BEHIND {line}", red=True)
         if self._left:
             terminalreporter.write_line("`make clean-machine` removes what tests left", red=True)
+
+
+class _Results:
+    """Writes what a long run showed into a file that is committed: when, on what, how many, what was slow or skipped."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._began = time.time()
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+        stats = terminalreporter.stats
+        kinds = ("passed", "failed", "error", "skipped", "xfailed", "deselected")
+        ran = [report for kind in ("passed", "failed") for report in stats.get(kind, ())]
+        slowest = sorted(ran, key=lambda report: -report.duration)[:15]
+        when, system = time.gmtime(self._began), os.uname()
+        commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+        lines = [
+            f"# Test run of {time.strftime('%Y-%m-%d %H:%M', when)} UTC",
+            "",
+            f"Commit {commit.stdout.strip()}, Python {sys.version.split()[0]}, Linux {system.release} {system.machine}, "
+            f"{os.cpu_count()} cores. Exit status {int(exitstatus)} after {time.time() - self._began:.0f} s.",
+            "",
+            ", ".join(f"{len(stats[kind])} {kind}" for kind in kinds if stats.get(kind)),
+            "",
+            *(f"- {kind}: {report.nodeid}" for kind in ("failed", "error") for report in stats.get(kind, ())),
+            *(f"- skipped: {report.nodeid}: {_reason(report)}" for report in stats.get("skipped", ())),
+            *(f"- slow: {report.duration:.1f} s {report.nodeid}" for report in slowest),
+        ]
+        self._directory.mkdir(parents=True, exist_ok=True)
+        target = self._directory / f"{time.strftime('%Y-%m-%d', when)}.md"
+        target.write_text("\n".join(lines) + "\n")
+        terminalreporter.write_line(f"results: {target}")
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
