@@ -145,7 +145,7 @@ class _Leftovers:
 
 
 class _Results:
-    """Writes what a long run showed into a file that is committed: when, on what, how many, what was slow or skipped."""
+    """Writes what a long run showed into a file to commit: when, on what, how many, what was slow or skipped."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -161,7 +161,8 @@ class _Results:
         lines = [
             f"# Test run of {time.strftime('%Y-%m-%d %H:%M', when)} UTC",
             "",
-            f"Commit {commit.stdout.strip()}, Python {sys.version.split()[0]}, Linux {system.release} {system.machine}, "
+            f"Commit {commit.stdout.strip()}, Python {sys.version.split()[0]}, "
+            f"Linux {system.release} {system.machine}, "
             f"{os.cpu_count()} cores. Exit status {int(exitstatus)} after {time.time() - self._began:.0f} s.",
             "",
             ", ".join(f"{len(stats[kind])} {kind}" for kind in kinds if stats.get(kind)),
