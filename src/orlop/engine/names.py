@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-# ruff: noqa: SIM905 - a word list reads better as text
-
 _HOW = """
 able amber ardent bold brave bright brisk calm candid clear cool daring deft eager early fair fleet fond frank
 gentle glad golden grand happy hardy honest humble jolly keen kind lively loyal lucky mellow merry mild nimble

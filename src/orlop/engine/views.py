@@ -5,7 +5,7 @@ Kept out of the stores and verbs, so that a front door for the Engine API can sh
 
 from __future__ import annotations
 
-from ..base import jsonio
+from ..base import jsonio, times
 from ..base.oci import reference as references
 
 TYPE_CHECKING = False
@@ -21,13 +21,7 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 
 def time_text(ns: int) -> str:
     """RFC 3339 with nanoseconds, in UTC; Docker's zero time for 0."""
-    if not ns:
-        return ZERO_TIME
-    import time
-
-    seconds, fraction = divmod(ns, 1_000_000_000)
-    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{text}.{fraction:09d}".rstrip("0").rstrip(".") + "Z"
+    return times.rfc3339(ns) if ns else ZERO_TIME
 
 
 def familiar(name: str) -> str:

@@ -11,6 +11,7 @@ import time
 from ...base import errors, jsonio
 from ...base.cancel import NEVER, Cancel
 from ...base.record import Record
+from ...base.times import parse_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _parse(record: bytes) -> Line | None:
     try:
         value = jsonio.loads(record)
         return Line(value.get("stream", "stdout"), parse_time(value["time"]), value["log"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, errors.InvalidArgument):
         return None  # what a crash left half-written must not hide the rest
 
 
@@ -188,22 +189,3 @@ def _next_record(fd: int, offset: int, end: int) -> int:
             break
         offset += len(block)
     return end
-
-
-_DAYS = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
-
-
-def parse_time(text: str) -> int:
-    """RFC 3339 in UTC ("2026-11-23T20:36:54.123456789Z") as ns since the epoch. ValueError otherwise."""
-    date, _, clock = text.partition("T")
-    if not clock.endswith("Z"):
-        raise ValueError(f"not a UTC time: {text!r}")
-    year, month, day = (int(part) for part in date.split("-"))
-    whole, _, fraction = clock[:-1].partition(".")
-    hour, minute, second = (int(part) for part in whole.split(":"))
-    past = year - 1
-    days = past * 365 + past // 4 - past // 100 + past // 400 + _DAYS[month - 1] + day - 719163
-    if month > 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0):
-        days += 1
-    seconds = ((days * 24 + hour) * 60 + minute) * 60 + second
-    return seconds * 1_000_000_000 + int((fraction + "000000000")[:9])

@@ -5,7 +5,7 @@ The grammar is the Dockerfile reference's for these instructions, one to a strin
 
 from __future__ import annotations
 
-from ...base import errors, jsonio
+from ...base import errors, jsonio, times
 from ...base.oci.config import Healthcheck, RunConfig
 
 TYPE_CHECKING = False
@@ -144,13 +144,8 @@ def _health(text: str, change: str) -> Healthcheck:
     return Healthcheck(test=test, **times)
 
 
-_UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3600_000_000_000}
-
-
 def _duration(text: str, change: str) -> int:
-    import re
-
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise _bad(change, f"{text!r} is not a duration")
-    return int(sum(float(number) * _UNITS[unit] for number, unit in parts))
+    try:
+        return times.parse_duration(text)
+    except errors.InvalidArgument as error:
+        raise _bad(change, error.message) from None
