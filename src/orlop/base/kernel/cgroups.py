@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SHORTEST_WAIT_S = 0.0005
 _LONGEST_WAIT_S = 0.02
 _KILL_PASSES = 100
+_FREEZE_PATIENCE_S = 1.0
 
 # v1 mount options that are not controllers.
 _NOT_CONTROLLERS = frozenset(("rw", "ro", "noprefix", "clone_children", "xattr", "all", "none", "cpuset_v2_mode",
@@ -198,42 +199,32 @@ def is_frozen(cgroup: Cgroup) -> bool:
 
 
 def kill_all(cgroup: Cgroup, signal: int = 9) -> int:
-    """Signal every process of a cgroup and below it, and none it forks meanwhile escapes SIGKILL; how many there were.
-
-    cgroup2 does it in one step (cgroup.kill, Linux 5.14); elsewhere the cgroup is frozen for it where it can be, or
-    signalled again until nobody new is found.
+    """Signal every process of a cgroup and below it; how many there were. None forked meanwhile escapes SIGKILL:
+    cgroup2 does it in one step (cgroup.kill, Linux 5.14); elsewhere the cgroup is frozen for it where it can be, and
+    signalled again until nobody new is found. A cgroup that was frozen is thawed by SIGKILL, so that it can die.
     """
-    targets = pids(cgroup)
-    if not targets:
+    seen = set(pids(cgroup))
+    if not seen:
         return 0
-    if (
-        signal == 9
-        and cgroup.unified
-        and _read(f"{cgroup.unified}/cgroup.procs")
-        and _write(f"{cgroup.unified}/cgroup.kill", b"1")
-    ):
-        remaining = pids(cgroup.replace(unified=""))
-        _signal(remaining, signal)
-        return len(targets)
-    frozen = False
-    if signal == 9 and ("freezer" in cgroup.v1 or cgroup.unified):
+    if signal != 9:
+        _signal(seen, signal)
+        return len(seen)
+    freezer = "freezer" in cgroup.v1
+    if not (cgroup.unified and _write(f"{cgroup.unified}/cgroup.kill", b"1")) and (freezer or cgroup.unified):
         try:
-            freeze(cgroup, Cancel(timeout=1.0))
-            frozen = True
+            freeze(cgroup, Cancel(timeout=_FREEZE_PATIENCE_S))
         except (OSError, errors.OrlopError):  # what cannot be frozen is chased instead
             pass
-    try:
-        seen: set[int] = set()
-        for _ in range(_KILL_PASSES if signal == 9 else 1):
-            fresh = [pid for pid in pids(cgroup) if pid not in seen]
-            if not fresh:
-                break
-            seen.update(fresh)
-            _signal(fresh, signal)
-    finally:
-        if frozen:
-            thaw(cgroup)
-    return len(seen | set(targets))
+    for _ in range(_KILL_PASSES):
+        found = set(pids(cgroup))
+        _signal(found, signal)
+        if found <= seen:
+            break
+        seen |= found
+    # v1 lets a frozen process die only when it is thawed, whoever froze it; cgroup2 lets it die as it is.
+    if freezer or is_frozen(cgroup):
+        thaw(cgroup)
+    return len(seen)
 
 
 def remove(cgroup: Cgroup, cancel: Cancel = NEVER, *, patience_s: float = 2.0) -> None:
@@ -313,7 +304,7 @@ def _set_frozen(cgroup: Cgroup, frozen: bool, cancel: Cancel) -> None:
         wait = min(wait * 2, _LONGEST_WAIT_S)
 
 
-def _signal(targets: list[int], signal: int) -> None:
+def _signal(targets: set[int], signal: int) -> None:
     for pid in targets:
         try:
             os.kill(pid, signal)

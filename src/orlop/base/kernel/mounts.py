@@ -89,6 +89,8 @@ MNT_DETACH = 2
 MNT_EXPIRE = 4
 UMOUNT_NOFOLLOW = 8
 
+_RESOLVE_IN_ROOT = 0x10  # <linux/openat2.h>
+
 _ATIME = MS_NOATIME | MS_RELATIME | MS_STRICTATIME
 _PER_MOUNT = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOSYMFOLLOW | MS_NODIRATIME | _ATIME
 
@@ -316,11 +318,12 @@ def _place(target: str, below: str) -> tuple[str, int]:
     below = below.strip("/")
     if not below or below == ".":
         return target, -1
-    from . import files
+    import sys
 
     root = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd = files.openat2(root, below, os.O_PATH | os.O_CLOEXEC, resolve=files.RESOLVE_IN_ROOT)
+        how = b"".join(word.to_bytes(8, sys.byteorder) for word in (os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT))
+        fd = _sys.syscall(_sys.SYS_openat2, root, _sys.encode(below), how, len(how), path=f"{target}/{below}")
     finally:
         os.close(root)
     return f"/proc/self/fd/{fd}", fd
