@@ -5,11 +5,12 @@ from __future__ import annotations
 from ...base import errors
 from . import _template_functions as functions
 from . import _template_syntax as syntax
-from ._template_functions import MISSING, FunctionError, Map, Method, force
+from . import _template_values as values
+from ._template_values import MISSING, FunctionError, Map, Method, force
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
 
@@ -39,7 +40,7 @@ class Runner:
         source: str,
         root: Any,
         what: str,
-        table: dict[str, tuple[Callable[..., Any], int, int]] | None = None,
+        table: dict[str, functions.Function] | None = None,
     ) -> None:
         self.source = source
         self.root = root = force(root)
@@ -54,14 +55,13 @@ class Runner:
         try:
             self._walk(nodes, self.root)
         except RecursionError:
-            raise errors.InvalidArgument("failed to execute template: nested too deeply") from None
+            raise errors.InvalidArgument("template parsing error: template: nested too deeply") from None
         return "".join(self.out)
 
     def _fail(self, operand: Any, text: str, why: str, advice: str = "") -> errors.InvalidArgument:
-        shown = text if len(text) <= 20 else text[:20] + "..."
         where = syntax.place(self.source, operand.pos)
         return errors.InvalidArgument(
-            f'failed to execute template: template: :{where}: executing "" at <{shown}>: {why}', advice=advice
+            f'template parsing error: template: :{where}: executing "" at <{text}>: {why}', advice=advice
         )
 
     def _walk(self, nodes: Sequence[syntax.Node], dot: Any) -> None:
@@ -72,7 +72,7 @@ class Runner:
             elif isinstance(node, syntax.Action):
                 value = self._pipe(node.pipe, dot)
                 if not node.pipe.names:
-                    self._emit(functions.show(value))
+                    self._emit(values.show(value))
             elif isinstance(node, syntax.Jump):
                 del self.variables[known:]
                 raise _Jump(node.kind)
@@ -92,7 +92,7 @@ class Runner:
         known = len(self.variables)
         try:
             value = self._pipe(node.pipe, dot)
-            if functions.truth(value):
+            if values.truth(value):
                 self._walk(node.body, value if node.kind == "with" else dot)
             else:
                 self._walk(node.orelse, dot)
@@ -112,7 +112,7 @@ class Runner:
         elif value is None or value is MISSING:
             pairs = ()
         else:
-            raise self._fail(node.pipe, node.pipe.commands[0].text, f"range can't iterate over {functions.show(value)}")
+            raise self._fail(node.pipe, node.pipe.commands[0].text, f"range can't iterate over {values.show(value)}")
         empty = True
         names = node.pipe.names
         for key, item in pairs:
@@ -150,11 +150,11 @@ class Runner:
     def _command(self, command: syntax.Command, dot: Any, final: Any) -> Any:
         first, rest = command.args[0], command.args[1:]
         if isinstance(first, syntax.Function):
-            return self._call(first, rest, dot, final)
+            return self._call(first, command, dot, final)
         if isinstance(first, (syntax.Field, syntax.Variable, syntax.Chain)) and first.fields:
             return self._field_chain(first, command, dot, rest, final)
         if rest or final is not _ABSENT:
-            raise self._fail(first, command.text, f"can't give argument to non-function {command.text.split()[0]}")
+            raise self._fail(first, command.texts[0], f"can't give argument to non-function {command.texts[0]}")
         if isinstance(first, syntax.Nil):
             raise self._fail(first, "nil", "nil is not a command")
         return self._operand(first, dot)
@@ -170,10 +170,10 @@ class Runner:
         if isinstance(operand, syntax.Pipe):
             return self._pipe(operand, dot)
         if isinstance(operand, syntax.Function):
-            return self._call(operand, (), dot, _ABSENT)
+            return self._call(operand, syntax.Command(operand.pos, (operand,), (operand.name,)), dot, _ABSENT)
         if isinstance(operand, syntax.Variable) and not operand.fields:
             return force(next(value for name, value in reversed(self.variables) if name == operand.name))
-        command = syntax.Command(operand.pos, (operand,), self._text(operand))
+        command = syntax.Command(operand.pos, (operand,), (self._text(operand),))
         return self._field_chain(operand, command, dot, (), _ABSENT)
 
     def _text(self, operand: syntax.Field | syntax.Variable | syntax.Chain) -> str:
@@ -209,11 +209,11 @@ class Runner:
         if receiver is None or receiver is MISSING:
             raise self._fail(operand, text, f"nil pointer evaluating {name}")
         if not isinstance(receiver, dict):
-            raise self._fail(operand, text, f"can't evaluate field {name} in type {functions.type_name(receiver)}")
+            raise self._fail(operand, text, f"can't evaluate field {name} in type {values.type_name(receiver)}")
         key = _spelling(receiver, name)
         if key is None:
             is_root = receiver is self.root and not isinstance(receiver, Map)
-            if is_root or functions.is_struct(receiver):
+            if is_root or values.is_struct(receiver):
                 what = self.what if receiver is self.root else "struct"
                 raise self._fail(
                     operand, text, f"can't evaluate field {name} in type {what or 'struct'}", _fields(receiver)
@@ -229,28 +229,55 @@ class Runner:
             raise self._fail(operand, text, f"{name} has arguments but cannot be invoked as function")
         return force(value)
 
-    def _call(self, function: syntax.Function, rest: Sequence[syntax.Operand], dot: Any, final: Any) -> Any:
-        name = function.name
+    def _call(self, operand: syntax.Function, command: syntax.Command, dot: Any, final: Any) -> Any:
+        name, rest = operand.name, command.args[1:]
         if name in ("and", "or"):
-            return self._and_or(function, rest, dot, final)
-        arguments = [self._operand(argument, dot) for argument in rest]
+            return self._and_or(operand, rest, dot, final)
+        function = self.table[name]
+        count = len(rest) + (final is not _ABSENT)
+        if not function.least <= count <= function.most:
+            want = f"at least {function.least}" if function.most > function.least else f"{function.least}"
+            raise self._fail(operand, name, f"wrong number of args for {name}: want {want} got {count}")
+        arguments: list[Any] = []
+        for argument, text, kind in zip(rest, command.texts[1:], function.kinds.ljust(len(rest))):
+            value = self._operand(argument, dot)
+            self._check(kind, value, argument, text)
+            arguments.append(value)
         if final is not _ABSENT:
+            self._check(function.kinds[len(rest) : len(rest) + 1], final, operand, name)
             arguments.append(final)
-        call, least, most = self.table[name]
-        if not least <= len(arguments) <= most:
-            want = f"at least {least}" if most > least else f"{least}"
-            raise self._fail(function, name, f"wrong number of args for {name}: want {want} got {len(arguments)}")
         try:
-            return call(*arguments)
+            return function.call(*arguments)
         except FunctionError as error:
-            raise self._fail(function, name, f"error calling {name}: {error}") from None
+            raise self._fail(operand, command.text, f"error calling {name}: {error}") from None
+
+    def _check(self, kind: str, value: Any, argument: syntax.Operand, text: str) -> None:
+        """Refuse an argument that is not of the kind its function takes (see `Function.kinds`)."""
+        if kind == "s":
+            good, wanted, found = isinstance(value, str), "string", "expected string; found"
+        elif kind == "i":
+            good = isinstance(value, int) and not isinstance(value, bool)
+            wanted, found = "int", "expected integer; found"
+        elif kind == "l":
+            good = value is None or isinstance(value, (list, tuple))
+            wanted, found = "[]string", "expected []string; found"
+        else:
+            return
+        if good:
+            return
+        if isinstance(argument, syntax.Literal):
+            raise self._fail(argument, text, f"{found} {text}")
+        if isinstance(argument, syntax.Nil):
+            raise self._fail(argument, text, f"cannot assign nil to {wanted}")
+        got = values.type_name(value)
+        raise self._fail(argument, text, f"wrong type for value; expected {wanted}; got {got}")
 
     def _and_or(self, function: syntax.Function, rest: Sequence[syntax.Operand], dot: Any, final: Any) -> Any:
         """The first argument that decides, or the last; those after it are not looked at."""
         value: Any = _ABSENT
         for argument in rest:
             value = self._operand(argument, dot)
-            if functions.truth(value) == (function.name == "or"):
+            if values.truth(value) == (function.name == "or"):
                 return value
         if final is not _ABSENT:
             return final

@@ -62,11 +62,16 @@ class Chain(Record):
 
 
 class Command(Record):
-    """Operands side by side; text is their source, for messages."""
+    """Operands side by side; texts are the source of each, for messages."""
 
     pos: int
     args: tuple[Operand, ...]
-    text: str
+    texts: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The whole, as Go prints it back."""
+        return " ".join(self.texts)
 
 
 class Pipe(Record):
@@ -221,7 +226,7 @@ def _scan_token(source: str, i: int, spaced: bool) -> _Token:
         return _Token("field" if end > i + 1 else "dot", source[i + 1 : end], i, end, spaced)
     end = _word_end(source, i)
     if end == i:
-        raise _fail(source, i, f"unexpected {character!r} in command")
+        raise _fail(source, i, f"unexpected {_quoted(character)} in command")
     return _Token("word", source[i:end], i, end, spaced)
 
 
@@ -241,6 +246,8 @@ def _scan_number(source: str, start: int, spaced: bool) -> _Token:
         source[i] in "._" or source[i].isalnum() or (source[i] in "+-" and source[i - 1] in "eE" and i > start + 1)
     ):
         i += 1
+    if source[i : i + 1] in ("+", "-") and source[i - 1].isalnum():
+        i += 1  # 1+2i: complex numbers are not for us
     text = source[start:i]
     value: int | float
     try:
@@ -285,7 +292,7 @@ def _scan_quoted(source: str, start: int) -> tuple[str | int, int]:
     if delimiter == '"':
         return text, i
     if len(text) != 1:
-        raise _fail(source, start, "malformed character constant")
+        raise _fail(source, start, f"malformed character constant: {source[start:i]}")
     return ord(text), i
 
 
@@ -305,6 +312,10 @@ def _scan_escape(source: str, i: int, start: int) -> tuple[str, int, bool]:
         return chr(code), first + count, is_byte
     except (ValueError, OverflowError):
         raise _fail(source, start, "invalid escape in a quoted string") from None
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def parse(source: str, functions: Collection[str]) -> tuple[Node, ...]:
@@ -334,7 +345,12 @@ class _Parser:
         token = token or self.peek()
         if token is None:
             return self.fail("unexpected EOF")
-        return self.fail(f"unexpected {self.source[token.pos : token.end].strip() or 'EOF'!r} in {where}", token)
+        text = self.source[token.pos : token.end].strip()
+        if token.kind == ")":
+            return self.fail("unexpected right paren", token)
+        if token.kind in ("field", "dot") or text in _KEYWORDS:
+            return self.fail(f"unexpected <{text}> in {where}", token)
+        return self.fail(f"unexpected {_quoted(text)} in {where}", token)
 
     def peek(self, ahead: int = 0) -> _Token | None:
         return self.tokens[self.at + ahead] if self.at + ahead < len(self.tokens) else None
@@ -371,6 +387,8 @@ class _Parser:
             self.at += 1
             if keyword in ("else", "end"):
                 if keyword not in ends:
+                    if ends == ("end",):
+                        raise self.fail(f"expected end; found {{{{{keyword}}}}}", word)
                     raise self.fail(f"unexpected {{{{{keyword}}}}}", word)
                 return tuple(nodes), keyword
             if keyword in ("if", "range", "with"):
@@ -442,8 +460,8 @@ class _Parser:
             names.append(self.tokens[self.at + 2].value)
         sign = self.kind(2 * len(names) - 1)
         if sign not in (":=", "="):
-            if len(names) > 1:
-                raise self.unexpected("range")
+            if len(names) > 1 or sign == ",":
+                raise self.fail(f"too many declarations in {where}")
             return (), False
         if sign == "=":
             for name in names:
@@ -457,13 +475,19 @@ class _Parser:
 
     def command(self, closing: str) -> Command:
         start = self.tokens[self.at].pos
-        args = [self.operand()]
-        while self.kind() not in (closing, "|"):
-            token = self.peek()
-            if token is None or not token.spaced or token.kind in ("right", ")"):
-                raise self.unexpected("operand", token)
+        args: list[Operand] = []
+        texts: list[str] = []
+        while True:
+            first = self.tokens[self.at].pos
             args.append(self.operand())
-        return Command(start, tuple(args), self.source[start : self.tokens[self.at - 1].end])
+            texts.append(self.source[first : self.tokens[self.at - 1].end])
+            if self.kind() in (closing, "|"):
+                return Command(start, tuple(args), tuple(texts))
+            token = self.peek()
+            if token is not None and token.kind == "right":
+                raise self.fail("unclosed left paren", token)
+            if token is None or not token.spaced or token.kind == ")":
+                raise self.unexpected("operand", token)
 
     def operand(self) -> Operand:
         token = self.next()
@@ -495,7 +519,7 @@ class _Parser:
         if isinstance(base, (Field, Variable)):
             return base.replace(pos=after.pos, fields=(*base.fields, *fields))  # where Go says it is
         if isinstance(base, (Literal, Nil, Dot)):
-            raise self.fail("unexpected . after a term")
+            raise self.fail(f"unexpected . after term {_quoted(self.source[token.pos : token.end])}")
         return Chain(token.pos, base, tuple(fields))
 
     def word(self, token: _Token) -> Operand:

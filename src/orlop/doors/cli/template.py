@@ -13,9 +13,10 @@ from __future__ import annotations
 from ...base import errors
 from . import _template_functions as functions
 from . import _template_syntax as syntax
+from . import _template_values as values
 from . import tables
-from ._template_functions import Map, Method
 from ._template_run import Runner
+from ._template_values import Map, Method
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,12 +56,12 @@ def render(format: str, value: Any, what: str = "") -> str:
     return Template("{{json .}}" if format.strip() == "json" else format).render(value, what)
 
 
-def render_inspect(format: str, values: Iterable[Any], what: str = "") -> str:
-    """`inspect`: each value by the template on a line of its own, or "json" for all of them in one array."""
+def render_inspect(format: str, items: Iterable[Any], what: str = "") -> str:
+    """`inspect`: each item by the template on a line of its own, or "json" for all of them in one array."""
     if format.strip() == "json":
-        return "[" + ",".join(functions.to_json(value) for value in values) + "]"
+        return "[" + ",".join(values.to_json(value) for value in items) + "]"
     template = Template(format)
-    return "\n".join(template.render(value, what) for value in values)
+    return "\n".join(template.render(value, what) for value in items)
 
 
 def render_list(
