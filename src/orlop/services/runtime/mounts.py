@@ -1,0 +1,435 @@
+"""File systems of a container: the default ones, `-v`, `--mount` and `--tmpfs`, and their order.
+
+Pure but for `prepare_sources`, which looks at (and for `-v` makes) the directories of the host that are to be bound.
+Sources: runtime-spec config.md and config-linux.md; docker run(1) for the grammar. On the hot path.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ...base import errors
+from ...base.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
+
+_PROC: tuple[str, ...] = ("nosuid", "noexec", "nodev")
+
+
+class Mount(Record):
+    """One file system a caller asked for.
+
+    type: "bind", "tmpfs", "volume" or "image" (the engine turns the last two into binds; `spec.generate` refuses what
+    is left). source: a path of the host; a volume's or image's name; "" for tmpfs and anonymous volumes.
+    target: the absolute path inside. options: for tmpfs those of mount(8); for a bind further options of the OCI
+    runtime. propagation: one of PROPAGATIONS. recursive: bind what is mounted below the source too.
+    recursive_read_only: None: where the kernel can; True: or fail; False: only the top mount.
+    create_source: make a missing source directory (as `-v` does and `--mount` does not).
+    labels: what was asked of the storage driver, for the engine ("volume-opt=…", "volume-nocopy").
+    """
+
+    type: str
+    target: str
+    source: str = ""
+    read_only: bool = False
+    options: tuple[str, ...] = ()
+    propagation: str = "rprivate"
+    recursive: bool = True
+    recursive_read_only: bool | None = None
+    create_source: bool = False
+    subpath: str = ""
+    labels: tuple[str, ...] = ()
+
+
+def _usage(spec: str, why: str) -> errors.UsageError:
+    return errors.UsageError(f"invalid mount {spec!r}: {why}")
+
+
+def _target(spec: str, path: str) -> str:
+    if not path.startswith("/"):
+        raise _usage(spec, f"the path in the container must be absolute, not {path!r}")
+    clean = os.path.normpath(path)
+    if clean.startswith("//"):
+        clean = clean[1:]
+    if clean == "/":
+        raise _usage(spec, "the path in the container cannot be '/'")
+    return clean
+
+
+def parse_volume(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
+    """`-v [SOURCE:]TARGET[:OPTIONS]` as a mount, with warnings about options that have no effect here.
+
+    A source that starts with "/" or "." is a path of the host (relative ones are taken from cwd); any other is the
+    name of a volume; none is an anonymous volume. Raises UsageError.
+    """
+    parts = spec.split(":")
+    if not spec or len(parts) > 3 or not all(parts):
+        raise _usage(spec, "the form is [SOURCE:]TARGET[:OPTIONS]")
+    if len(parts) == 1:
+        return Mount("volume", _target(spec, parts[0])), ()
+    source, target = parts[0], _target(spec, parts[1])
+    warnings = []
+    read_only, recursive_ro = False, None
+    propagation, recursive = "", True
+    labels = []
+    seen_mode = False
+    for option in parts[2].split(",") if len(parts) == 3 else ():
+        if option in ("ro", "rw", "rro"):
+            if seen_mode:
+                raise _usage(spec, "more than one of ro, rro, rw")
+            seen_mode, read_only = True, option != "rw"
+            recursive_ro = True if option == "rro" else None
+        elif option in PROPAGATIONS:
+            if propagation:
+                raise _usage(spec, "more than one propagation")
+            propagation = option
+        elif option in ("bind", "rbind"):
+            recursive = option == "rbind"
+        elif option in ("z", "Z"):
+            warnings.append(f"{spec}: option {option} has no effect: SELinux labels are not managed")
+        elif option == "nocopy":
+            labels.append("volume-nocopy")
+        elif option not in ("consistent", "cached", "delegated", "default"):
+            raise _usage(spec, f"unknown option {option!r}")
+    if source.startswith(("/", ".")) or source == "~":
+        kind, source = "bind", os.path.normpath(os.path.join(cwd, source))
+    else:
+        kind = "volume"
+        if not _is_volume_name(source):
+            raise _usage(
+                spec, f"{source!r} is neither an absolute path nor a volume's name ([a-zA-Z0-9][a-zA-Z0-9_.-]*)"
+            )
+        if propagation:
+            raise _usage(spec, "a volume has no propagation")
+    made = Mount(
+        kind,
+        target,
+        source,
+        read_only=read_only,
+        propagation=propagation or "rprivate",
+        recursive=recursive,
+        recursive_read_only=recursive_ro,
+        create_source=kind == "bind",
+        labels=tuple(labels),
+    )
+    return made, tuple(warnings)
+
+
+_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_REST = _FIRST | frozenset("_.-")
+
+
+def _is_volume_name(name: str) -> bool:
+    return 0 < len(name) <= 255 and name[0] in _FIRST and _REST.issuperset(name)
+
+
+_TRUE = ("", "1", "true", "True", "TRUE", "t", "T", "yes")
+_FALSE = ("0", "false", "False", "FALSE", "f", "F", "no")
+
+
+def _bool(spec: str, key: str, value: str) -> bool:
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise _usage(spec, f"{key} must be true or false, not {value!r}")
+
+
+def parse_mount(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
+    """`--mount key=value,…` (type, source, target, readonly, bind-…, tmpfs-…, volume-…), with warnings.
+
+    Values may be quoted as in CSV ("…" with "" inside). Raises UsageError.
+    """
+    kind, source, target = "volume", "", ""
+    read_only, recursive, recursive_ro = False, True, None
+    propagation, subpath = "", ""
+    options: list[str] = []
+    labels: list[str] = []
+    warnings: list[str] = []
+    for field in _csv(spec):
+        key, equals, value = field.partition("=")
+        key = key.strip().lower()
+        if key == "type":
+            kind = value.lower()
+        elif key in ("source", "src"):
+            source = value
+        elif key in ("target", "dst", "destination"):
+            target = _target(spec, value)
+        elif key in ("readonly", "ro"):
+            read_only = _bool(spec, key, value)
+        elif key == "bind-propagation":
+            if value not in PROPAGATIONS:
+                raise _usage(spec, f"bind-propagation must be one of {', '.join(PROPAGATIONS)}")
+            propagation = value
+        elif key == "bind-nonrecursive":
+            recursive = not _bool(spec, key, value)
+        elif key == "bind-recursive":
+            if value not in ("enabled", "disabled", "writable", "readonly"):
+                raise _usage(spec, "bind-recursive must be enabled, disabled, writable or readonly")
+            recursive = value != "disabled"
+            recursive_ro = {"writable": False, "readonly": True}.get(value)
+        elif key == "tmpfs-size":
+            options.append(f"size={_tmpfs_size(spec, value)}")
+        elif key == "tmpfs-mode":
+            options.append(f"mode={_octal(spec, value)}")
+        elif key in ("volume-subpath", "image-subpath"):
+            subpath = value
+        elif key in ("volume-nocopy", "volume-label", "volume-driver", "volume-opt"):
+            labels.append(key + equals + value)
+        elif key == "consistency":
+            pass
+        elif key == "relabel":
+            warnings.append(f"{spec}: relabel has no effect: SELinux labels are not managed")
+        else:
+            raise _usage(spec, f"unknown key {key!r}")
+    if not target:
+        raise _usage(spec, "target is required")
+    if kind not in ("bind", "tmpfs", "volume", "image"):
+        raise _usage(spec, f"unknown type {kind!r}")
+    if kind == "bind":
+        if not source:
+            raise _usage(spec, "a bind needs a source")
+        source = os.path.normpath(os.path.join(cwd, source))
+    elif propagation or not recursive or recursive_ro is not None:
+        raise _usage(spec, f"bind-… does not go with type={kind}")
+    if kind == "tmpfs":
+        if source:
+            raise _usage(spec, "a tmpfs has no source")
+    elif options:
+        raise _usage(spec, f"tmpfs-… does not go with type={kind}")
+    if kind == "image" and not source:
+        raise _usage(spec, "an image mount needs a source")
+    if (labels or subpath) and kind not in ("volume", "image"):
+        raise _usage(spec, f"volume-… does not go with type={kind}")
+    if recursive_ro and not read_only:
+        raise _usage(spec, "bind-recursive=readonly needs readonly")
+    made = Mount(
+        kind,
+        target,
+        source,
+        read_only=read_only,
+        options=tuple(options),
+        propagation=propagation or "rprivate",
+        recursive=recursive,
+        recursive_read_only=recursive_ro,
+        subpath=subpath,
+        labels=tuple(labels),
+    )
+    return made, tuple(warnings)
+
+
+def _csv(spec: str) -> list[str]:
+    if '"' not in spec:
+        return spec.split(",")
+    fields, current, quoted, index = [], [], False, 0
+    while index < len(spec):
+        char = spec[index]
+        if quoted:
+            if char != '"':
+                current.append(char)
+            elif spec[index + 1 : index + 2] == '"':
+                current.append('"')
+                index += 1
+            else:
+                quoted = False
+        elif char == '"':
+            quoted = True
+        elif char == ",":
+            fields.append("".join(current))
+            current = []
+        else:
+            current.append(char)
+        index += 1
+    if quoted:
+        raise _usage(spec, "a quote is not closed")
+    fields.append("".join(current))
+    return fields
+
+
+def _octal(spec: str, value: str) -> str:
+    if not value or len(value) > 5 or any(c not in "01234567" for c in value):
+        raise _usage(spec, f"mode must be octal, not {value!r}")
+    return value
+
+
+def _tmpfs_size(spec: str, value: str) -> str:
+    lower = value.lower()
+    digits = lower.rstrip("bkmgt%")
+    unit = lower[len(digits) :]
+    if (
+        not digits.isdecimal()
+        or not digits.isascii()
+        or unit not in ("", "b", "k", "kb", "m", "mb", "g", "gb", "t", "tb", "%")
+    ):
+        raise _usage(spec, f"size must be a number with an optional k, m, g or %, not {value!r}")
+    if unit == "%":
+        return lower
+    return str(int(digits) << {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}[unit[:1]])
+
+
+_TMPFS_FLAGS = frozenset(
+    "rw ro exec noexec suid nosuid dev nodev sync async dirsync remount mand nomand atime noatime diratime nodiratime "
+    "relatime norelatime strictatime nostrictatime".split()
+) | frozenset(PROPAGATIONS)  # fmt: skip
+
+
+def parse_tmpfs(spec: str) -> Mount:
+    """`--tmpfs DIR[:options]`. Without options to the contrary noexec, nosuid and nodev. Raises UsageError."""
+    path, _, text = spec.partition(":")
+    options: list[str] = []
+    propagation = "rprivate"
+    for option in text.split(",") if text else ():
+        key, equals, value = option.partition("=")
+        if option in PROPAGATIONS:
+            propagation = option
+        elif option in _TMPFS_FLAGS:
+            options.append(option)
+        elif key == "size" and equals:
+            options.append(f"size={_tmpfs_size(spec, value)}")
+        elif key == "mode" and equals:
+            options.append(f"mode={_octal(spec, value)}")
+        elif key in ("uid", "gid", "nr_inodes", "nr_blocks") and value.isascii() and value[:1].isdecimal():
+            if not value.rstrip("kmgKMG").isdecimal():
+                raise _usage(spec, f"{key} must be a number, not {value!r}")
+            options.append(option)
+        elif option not in ("tmpcopyup", "notmpcopyup"):
+            raise _usage(spec, f"unknown tmpfs option {option!r}")
+        elif option == "tmpcopyup":
+            options.append(option)
+    return Mount("tmpfs", _target(spec, path), options=tuple(options), propagation=propagation)
+
+
+def prepare_sources(mounts: Iterable[Mount]) -> None:
+    """Check that the source of every bind is there; make it (a directory, 0755) where the mount says so.
+
+    Raises NotFound for a `--mount` whose source is missing, and what os.makedirs would, as ours.
+    """
+    for mount in mounts:
+        if mount.type != "bind":
+            continue
+        try:
+            os.stat(mount.source)
+        except FileNotFoundError:
+            if not mount.create_source:
+                raise errors.UsageError(f"bind source path does not exist: {mount.source}") from None
+            try:
+                os.makedirs(mount.source, 0o755, exist_ok=True)
+            except OSError as error:
+                raise errors.from_os(error, "create the bind source") from error
+        except OSError as error:
+            raise errors.from_os(error, "look at the bind source") from error
+
+
+# --- into the specification ---
+
+
+def defaults(shm_bytes: int, *, ipc: str, cgroups_writable: bool, privileged: bool) -> list[dict[str, Any]]:
+    """The file systems every container has. ipc: "host", "none" (no /dev/shm), or "" for its own."""
+    access = "rw" if privileged else "ro"
+    cgroup_access = "rw" if privileged or cgroups_writable else "ro"
+    found: list[dict[str, Any]] = [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": [*_PROC]},
+        {
+            "destination": "/dev",
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+        },
+        {
+            "destination": "/dev/pts",
+            "type": "devpts",
+            "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        },
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*_PROC, access]},
+        {
+            "destination": "/sys/fs/cgroup",
+            "type": "cgroup",
+            "source": "cgroup",
+            "options": [*_PROC, "relatime", cgroup_access],
+        },
+    ]
+    if ipc == "host":
+        for path in ("/dev/mqueue", "/dev/shm"):
+            found.append({"destination": path, "type": "bind", "source": path, "options": ["rbind", *_PROC]})
+        return found
+    found.append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": [*_PROC]})
+    if ipc != "none":
+        options = [*_PROC, "mode=1777", f"size={shm_bytes}"]
+        found.append({"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": options})
+    return found
+
+
+def to_spec(mount: Mount, *, recursive_read_only: bool) -> dict[str, Any]:
+    """A bind or tmpfs as an entry of `mounts`. recursive_read_only: whether kernel and OCI runtime can do it.
+
+    Raises FailedPrecondition when recursion was demanded and cannot be done, InvalidArgument for other types.
+    """
+    if mount.type == "tmpfs":
+        given = mount.options
+        options = [
+            flag
+            for flag, opposite in (("noexec", "exec"), ("nosuid", "suid"), ("nodev", "dev"))
+            if flag not in given and opposite not in given
+        ]
+        options += given
+        if mount.read_only and "ro" not in options:
+            options.append("ro")
+        options.append(mount.propagation)
+        return {"destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": options}
+    if mount.type != "bind":
+        raise errors.InvalidArgument(f"mount {mount.target}: type {mount.type} has no source on this host")
+    options = ["rbind" if mount.recursive else "bind", *mount.options]
+    if mount.read_only:
+        options.append("ro")
+        if mount.recursive and mount.recursive_read_only is not False:
+            if recursive_read_only:
+                options.append("rro")
+            elif mount.recursive_read_only:
+                raise errors.FailedPrecondition(
+                    f"mount {mount.target}: recursive read-only needs Linux 5.12 and an OCI runtime with rro",
+                    advice="use bind-recursive=writable to make only the top mount read-only",
+                )
+    else:
+        options.append("rw")
+    options.append(mount.propagation)
+    return {"destination": mount.target, "type": "bind", "source": mount.source, "options": options}
+
+
+def merge(base: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Default mounts and the caller's, in the order to mount them.
+
+    What the caller mounts at a default's place replaces it; with a /dev of the caller's none of ours is put below it.
+    The caller's are ordered so that a directory comes before what is below it. Raises UsageError for two at one place.
+    """
+    if not wanted:
+        return base
+    places = set()
+    for mount in wanted:
+        if mount["destination"] in places:
+            raise errors.UsageError(f"duplicate mount point: {mount['destination']}")
+        places.add(mount["destination"])
+    own_dev = "/dev" in places
+    kept = [
+        mount
+        for mount in base
+        if mount["destination"] not in places and not (own_dev and mount["destination"].startswith("/dev/"))
+    ]
+    return kept + sorted(wanted, key=lambda mount: mount["destination"].count("/"))
+
+
+def root_propagation(mounts: Iterable[Mount]) -> str:
+    """What the container's root must be for the mounts to propagate as asked: "shared", "slave" or "" (private)."""
+    found = ""
+    for mount in mounts:
+        if mount.type == "bind":
+            if mount.propagation in ("shared", "rshared"):
+                return "shared"
+            if mount.propagation in ("slave", "rslave"):
+                found = "slave"
+    return found
