@@ -1,145 +1,187 @@
-"""Rows of snapshots. A row's number names its directory and is never used again."""
+"""Rows of snapshots of every snapshotter. Touches no file.
+
+A row's `number` names the snapshot's directory and is never used again; its key is what a namespace calls it.
+"""
 
 from __future__ import annotations
 
+from ...base import errors
 from ...base.record import Record
-from . import rows
+from . import labels as _labels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
+    from collections.abc import Mapping
 
-    from .database import Tx
+    from .database import Transaction
 
-_COLUMNS = (
-    "s.number, s.snapshotter, s.namespace, s.key, s.kind, s.parent, p.key, s.diff_id, s.labels, "
-    "s.created_ns, s.updated_ns, s.size, s.inodes"
-)
-_FROM = "FROM snapshots s LEFT JOIN snapshots p ON p.number = s.parent"
+KINDS = ("active", "view", "committed")
 
 
 class SnapshotRow(Record):
-    """parent: the parent's number; parent_key: its key; diff_id: the layer `stack` put on it; size: once committed."""
+    """parent: number of the parent, 0 for none; parent_key: its key. diff_id: the layer it puts on the parent, or "".
+
+    size (bytes) and inodes: usage, None until committed.
+    """
 
     number: int
     snapshotter: str
     namespace: str
     key: str
     kind: str
-    parent: int | None
+    parent: int
     parent_key: str
-    diff_id: str | None
+    diff_id: str
     labels: dict[str, str]
     created_ns: int
     updated_ns: int
-    size: int | None
-    inodes: int | None
+    size: int | None = None
+    inodes: int | None = None
 
 
-def _row(values: tuple[Any, ...]) -> SnapshotRow:
-    fields = list(values)
-    fields[6] = fields[6] or ""
-    fields[8] = rows.load_labels(fields[8])
-    return SnapshotRow(*fields)
+_SELECT = """
+    SELECT s.number, s.snapshotter, s.namespace, s.key, s.kind, s.parent, p.key, s.diff_id, s.labels,
+           s.created_ns, s.updated_ns, s.size, s.inodes
+    FROM snapshots s LEFT JOIN snapshots p ON p.number = s.parent
+"""
+
+
+def _row(v: tuple[int, str, str, str, str, int | None, str | None, str | None, str, int, int, int, int]) -> SnapshotRow:
+    labels = _labels.load(v[8])
+    return SnapshotRow(v[0], v[1], v[2], v[3], v[4], v[5] or 0, v[6] or "", v[7] or "", labels, *v[9:])
 
 
 def insert(
-    tx: Tx,
+    tx: Transaction,
     snapshotter: str,
     namespace: str,
     key: str,
     kind: str,
-    parent: int | None,
-    diff_id: str | None,
-    labels: Mapping[str, str] | None,
-    now_ns: int,
+    parent: int = 0,
+    diff_id: str = "",
+    labels: Mapping[str, str] | None = None,
+    *,
+    size: int | None = None,
+    inodes: int | None = None,
 ) -> int:
-    """Add a row; returns its number. The caller has checked that the key is free."""
-    cursor = tx.execute(
-        "INSERT INTO snapshots (snapshotter, namespace, key, kind, parent, diff_id, labels, created_ns, updated_ns) "
-        "VALUES (?,?,?,?,?,?,?,?,?)",
-        (
-            snapshotter,
-            namespace,
-            key,
-            kind,
-            parent,
-            str(diff_id) if diff_id else None,
-            rows.dump_labels(labels),
-            now_ns,
-            now_ns,
-        ),
-    )
-    return int(cursor.lastrowid or 0)
+    """Add a snapshot and return its number.
 
-
-def get(tx: Tx, snapshotter: str, namespace: str, key: str) -> SnapshotRow | None:
-    values = tx.execute(
-        f"SELECT {_COLUMNS} {_FROM} WHERE s.snapshotter=? AND s.namespace=? AND s.key=?", (snapshotter, namespace, key)
-    ).fetchone()
-    return _row(values) if values else None
-
-
-def by_number(tx: Tx, number: int) -> SnapshotRow | None:
-    values = tx.execute(f"SELECT {_COLUMNS} {_FROM} WHERE s.number=?", (number,)).fetchone()
-    return _row(values) if values else None
-
-
-def chain(tx: Tx, number: int) -> Sequence[SnapshotRow]:
-    """The snapshot, its parent, and so on down to the first."""
-    found = []
-    at: int | None = number
-    while at is not None:
-        row = by_number(tx, at)
+    parent: number of a committed snapshot, 0 for none. diff_id: a layer that has a row, or "".
+    AlreadyExists when the key is taken, NotFound when the parent or the layer is missing, InvalidArgument when the
+    parent is not committed or is another snapshotter's or namespace's.
+    """
+    if not key:
+        raise errors.InvalidArgument("a snapshot's key is empty")
+    if tx.row(
+        "SELECT 1 FROM snapshots WHERE snapshotter = ? AND namespace = ? AND key = ?", (snapshotter, namespace, key)
+    ):
+        raise errors.AlreadyExists(f"snapshot {key!r} exists")
+    if parent:
+        row = tx.row("SELECT kind, snapshotter, namespace, key FROM snapshots WHERE number = ?", (parent,))
         if row is None:
-            break
-        found.append(row)
-        at = row.parent
-    return found
+            raise errors.NotFound(f"snapshot {key!r}: its parent (number {parent}) is gone")
+        if row[0] != "committed" or row[1:3] != (snapshotter, namespace):
+            raise errors.InvalidArgument(f"snapshot {key!r}: its parent {row[3]!r} is not a committed snapshot")
+    if diff_id and tx.row("SELECT 1 FROM layers WHERE diff_id = ?", (diff_id,)) is None:
+        raise errors.NotFound(f"snapshot {key!r}: no layer data for diff ID {diff_id}")
+    return tx.insert(
+        "INSERT INTO snapshots (snapshotter, namespace, key, kind, parent, diff_id, labels, created_ns, updated_ns,"
+        " size, inodes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            snapshotter, namespace, key, kind, parent or None, diff_id or None, _labels.dump(labels),
+            tx.now_ns, tx.now_ns, size, inodes,
+        ),
+    )  # fmt: skip
 
 
-def has_children(tx: Tx, number: int) -> bool:
-    return tx.execute("SELECT 1 FROM snapshots WHERE parent=? LIMIT 1", (number,)).fetchone() is not None
+def get(tx: Transaction, snapshotter: str, namespace: str, key: str) -> SnapshotRow:
+    """NotFound when the namespace has no snapshot of that key."""
+    values = tx.row(
+        f"{_SELECT} WHERE s.snapshotter = ? AND s.namespace = ? AND s.key = ?", (snapshotter, namespace, key)
+    )
+    if values is None:
+        raise errors.NotFound(f"no snapshot {key!r} ({snapshotter}, namespace {namespace})")
+    return _row(values)
+
+
+def by_number(tx: Transaction, number: int) -> SnapshotRow:
+    """NotFound when there is none."""
+    values = tx.row(f"{_SELECT} WHERE s.number = ?", (number,))
+    if values is None:
+        raise errors.NotFound(f"no snapshot with number {number}")
+    return _row(values)
+
+
+def chain(tx: Transaction, number: int) -> list[SnapshotRow]:
+    """The snapshot and its ancestors, from it down to its root. NotFound when there is none."""
+    values = tx.rows(
+        f"""WITH RECURSIVE up(number, parent, depth) AS (
+                SELECT number, parent, 0 FROM snapshots WHERE number = ?
+                UNION ALL SELECT n.number, n.parent, up.depth + 1 FROM snapshots n JOIN up ON n.number = up.parent
+            ) {_SELECT} JOIN up ON up.number = s.number ORDER BY up.depth""",
+        (number,),
+    )
+    if not values:
+        raise errors.NotFound(f"no snapshot with number {number}")
+    return [_row(v) for v in values]
+
+
+def has_children(tx: Transaction, number: int) -> bool:
+    return tx.row("SELECT 1 FROM snapshots WHERE parent = ? LIMIT 1", (number,)) is not None
 
 
 def commit(
-    tx: Tx, number: int, key: str, size: int, inodes: int, labels: Mapping[str, str] | None, now_ns: int
-) -> None:
-    """An active snapshot becomes committed under a new key. labels None keeps those there are."""
+    tx: Transaction, number: int, key: str, size: int, inodes: int, labels: Mapping[str, str] | None = None
+) -> SnapshotRow:
+    """Make an active snapshot a committed one under a new key. labels None: keep those there are.
+
+    AlreadyExists when the key is taken, FailedPrecondition when the snapshot is not active, NotFound when it is gone.
+    """
+    row = by_number(tx, number)
+    if row.kind != "active":
+        raise errors.FailedPrecondition(f"snapshot {row.key!r} is {row.kind}, not active: it cannot be committed")
+    if not key:
+        raise errors.InvalidArgument("a snapshot's name is empty")
+    if key != row.key and tx.row(
+        "SELECT 1 FROM snapshots WHERE snapshotter = ? AND namespace = ? AND key = ?",
+        (row.snapshotter, row.namespace, key),
+    ):
+        raise errors.AlreadyExists(f"snapshot {key!r} exists")
     tx.execute(
-        "UPDATE snapshots SET key=?, kind='committed', size=?, inodes=?, updated_ns=? WHERE number=?",
-        (key, size, inodes, now_ns, number),
+        "UPDATE snapshots SET key = ?, kind = 'committed', size = ?, inodes = ?, labels = ?, updated_ns = ?"
+        " WHERE number = ?",
+        (key, size, inodes, _labels.dump(row.labels if labels is None else labels), tx.now_ns, number),
     )
-    if labels is not None:
-        tx.execute("UPDATE snapshots SET labels=? WHERE number=?", (rows.dump_labels(labels), number))
+    return by_number(tx, number)
 
 
-def update_labels(tx: Tx, number: int, labels: Mapping[str, str], now_ns: int) -> None:
-    tx.execute("UPDATE snapshots SET labels=?, updated_ns=? WHERE number=?", (rows.dump_labels(labels), now_ns, number))
+def update_labels(tx: Transaction, number: int, labels: Mapping[str, str]) -> SnapshotRow:
+    """Replace the labels (see `labels.changed` for field masks). NotFound when it is gone."""
+    tx.execute(
+        "UPDATE snapshots SET labels = ?, updated_ns = ? WHERE number = ?", (_labels.dump(labels), tx.now_ns, number)
+    )
+    return by_number(tx, number)
 
 
-def delete(tx: Tx, number: int) -> bool:
-    """Delete a row; whether there was one. The foreign key refuses while it has children."""
-    return tx.execute("DELETE FROM snapshots WHERE number=?", (number,)).rowcount > 0
+def delete(tx: Transaction, number: int) -> None:
+    """NotFound when there is none, FailedPrecondition while it has children (the message names one)."""
+    child = tx.row("SELECT key FROM snapshots WHERE parent = ? LIMIT 1", (number,))
+    if child is not None:
+        raise errors.FailedPrecondition(f"snapshot {by_number(tx, number).key!r} is the parent of {child[0]!r}")
+    if not tx.execute("DELETE FROM snapshots WHERE number = ?", (number,)):
+        raise errors.NotFound(f"no snapshot with number {number}")
 
 
-def walk(tx: Tx, snapshotter: str, namespace: str) -> Sequence[SnapshotRow]:
-    """All of a namespace, in order of key."""
+def walk(tx: Transaction, snapshotter: str, namespace: str) -> list[SnapshotRow]:
+    """A namespace's snapshots, parents before children."""
     return [
-        _row(values)
-        for values in tx.execute(
-            f"SELECT {_COLUMNS} {_FROM} WHERE s.snapshotter=? AND s.namespace=? ORDER BY s.key",
-            (snapshotter, namespace),
+        _row(v)
+        for v in tx.rows(
+            f"{_SELECT} WHERE s.snapshotter = ? AND s.namespace = ? ORDER BY s.number", (snapshotter, namespace)
         )
     ]
 
 
-def list_all(tx: Tx) -> Sequence[SnapshotRow]:
-    """All, of every snapshotter and namespace."""
-    return [_row(values) for values in tx.execute(f"SELECT {_COLUMNS} {_FROM} ORDER BY s.number")]
-
-
-def numbers(tx: Tx, snapshotter: str) -> set[int]:
-    """The numbers in use, in all namespaces: whose directories must stay."""
-    return {row[0] for row in tx.execute("SELECT number FROM snapshots WHERE snapshotter=?", (snapshotter,))}
+def numbers(tx: Transaction, snapshotter: str) -> set[int]:
+    """Numbers of all snapshots of all namespaces: what `cleanup` must not touch."""
+    return {v[0] for v in tx.rows("SELECT number FROM snapshots WHERE snapshotter = ?", (snapshotter,))}
