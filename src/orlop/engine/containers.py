@@ -82,6 +82,7 @@ class Containers:
         log: LogOptions | None = None,
         remove: bool = False,
         interactive: bool = False,
+        stop_timeout: int | None = None,
         platform: str | Platform | None = None,
         pull: str = "missing",
         labels: dict[str, str] | None = None,
@@ -92,7 +93,7 @@ class Containers:
         """Make a container of an image; it does not run yet.
 
         args: replaces the image's command. remove: it is removed when it exits. interactive: its standard input can
-        be written to. pull: "missing", "always" or "never". warn: takes one line for each flag that could only be
+        be written to. stop_timeout: seconds that `stop` waits (None: the image's, or 10). pull: "missing", "always" or "never". warn: takes one line for each flag that could only be
         applied in part.
         """
         from ..services.runtime.options import RunOptions
@@ -110,6 +111,7 @@ class Containers:
             log=log or LogOptions(),
             remove=remove,
             interactive=interactive,
+            stop_timeout=stop_timeout,
             labels=labels or {},
             cancel=cancel,
             warn=warn or _ignore,

@@ -99,7 +99,7 @@ def container(record: Container, state: TaskState, paths: dict[str, str]) -> dic
             "Dead": False,
             "Pid": state.pid if running else 0,
             "ExitCode": state.exit_status or 0,
-            "Error": state.error or "",
+            "Error": "",
             "StartedAt": time_text(state.started_ns),
             "FinishedAt": time_text(state.exited_ns),
             "MonitorAlive": state.monitor_alive,

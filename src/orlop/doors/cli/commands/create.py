@@ -139,6 +139,7 @@ def make(cli: Invocation) -> Container:
             log=log_options(flags) if "log-opt" in flags or "log-driver" in flags else None,
             remove=bool(flags.get("rm")),
             interactive=bool(flags.get("interactive")),
+            stop_timeout=flags.get("stop-timeout"),
             platform=flags.get("platform"),
             pull=flags.get("pull", "missing"),
             labels=labels,
