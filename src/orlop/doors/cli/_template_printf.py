@@ -101,7 +101,7 @@ def _format(value: Any, spec: _Spec) -> str:
     verb = spec.verb
     if verb == "T":
         name = type_name(value)
-        return _pad(name if spec.precision < 0 else name[: spec.precision], spec)
+        return _pad(name if spec.precision < 0 or value in (None, MISSING) else name[: spec.precision], spec)
     if value is None or value is MISSING:
         return _pad("<nil>", spec) if verb == "v" else f"%!{verb}(<nil>)"
     if isinstance(value, (list, tuple)):
