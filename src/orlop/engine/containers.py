@@ -65,7 +65,7 @@ class Containers:
         """A container by id, name, or an unambiguous prefix of an id. NotFound otherwise."""
         return Container(self._wiring, self._wiring.containers.resolve(text))
 
-    def list(self, all: bool = False) -> list[Container]:
+    def list(self, all: bool = False) -> Sequence[Container]:
         """Containers, newest first: those that run, or all."""
         found = [Container(self._wiring, record) for record in self._wiring.containers.list()]
         return found if all else [c for c in found if c.state().status in ("running", "paused")]
@@ -93,7 +93,8 @@ class Containers:
         """Make a container of an image; it does not run yet.
 
         args: replaces the image's command. remove: it is removed when it exits. interactive: its standard input can
-        be written to. stop_timeout: seconds that `stop` waits (None: the image's, or 10). pull: "missing", "always" or "never". warn: takes one line for each flag that could only be
+        be written to. stop_timeout: seconds that `stop` waits (None: the image's, or 10).
+        pull: "missing", "always" or "never". warn: takes one line for each flag that could only be
         applied in part.
         """
         from ..services.runtime.options import RunOptions
@@ -285,7 +286,13 @@ class Container:
             return
         from ..base.kernel import process
 
-        process.send_signal(state.pid, signal)
+        # The descriptor first, then a second look: the number may have been given to another process meanwhile.
+        fd = process.pidfd_open(state.pid)
+        try:
+            if self.state().pid == state.pid:
+                process.pidfd_send_signal(fd, signal)
+        finally:
+            os.close(fd)
 
     def stop(self, timeout: float | None = None, signal: int | None = None, cancel: Cancel = NEVER) -> None:
         """Ask it to end, then kill it after timeout seconds (its own stop timeout, or 10; negative: wait for ever).

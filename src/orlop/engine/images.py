@@ -199,7 +199,7 @@ class Images:
                 cancel=cancel,
             )
 
-    def tags_of(self, repository: str) -> list[str]:
+    def tags_of(self, repository: str) -> Sequence[str]:
         """The stored names of one repository ("docker.io/library/alpine")."""
         name = references.parse_normalized(repository).name
         return [image.name for image in self._wiring.images.list() if _name_of(image.name) == name]
@@ -222,7 +222,7 @@ class Images:
         platform: str | Platform | None = None,
         progress: Sink = SILENT,
         cancel: Cancel = NEVER,
-    ) -> list[Image]:
+    ) -> Sequence[Image]:
         """Read images from a docker-archive, an OCI archive (a path or an open file) or an OCI layout (a directory)."""
         from ..services.transfer import archive_import
 
@@ -310,7 +310,7 @@ class Images:
             raise errors.InvalidArgument(f"refusing to create a tag with a digest reference: {target}")
         return self._wiring.images.put(str(reference.with_default_tag()), image.target)
 
-    def remove(self, text: str, *, force: bool = False, prune: bool = True) -> list[Removed]:
+    def remove(self, text: str, *, force: bool = False, prune: bool = True) -> Sequence[Removed]:
         """Remove a name of an image; with its last name, what it alone kept is collected.
 
         By ID: all its names when there is one, or with force. FailedPrecondition when a container uses the image

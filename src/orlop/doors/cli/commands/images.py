@@ -8,6 +8,7 @@ from .. import human, tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ....engine.images import Images
@@ -69,50 +70,58 @@ def _any_platform(image: Image) -> Any:
     return platform
 
 
-def _keep(rows: list[dict[str, Any]], filters: list[str], name: str) -> list[dict[str, Any]]:
+def _test(key: str, value: str, rows: list[dict[str, Any]]) -> Callable[[dict[str, Any]], bool]:
+    """The test that a filter KEY=VALUE stands for."""
     import fnmatch
 
-    tests = []
+    if key == "reference":
+
+        def by_reference(row: dict[str, Any]) -> bool:
+            return any(fnmatch.fnmatch(t, value) for t in (row["Repository"], f"{row['Repository']}:{row['Tag']}"))
+
+        return by_reference
+    if key == "dangling":
+        wanted = value.lower() in ("true", "1")
+
+        def by_dangling(row: dict[str, Any]) -> bool:
+            return (row["Repository"] == "<none>") == wanted
+
+        return by_dangling
+    if key == "label":
+        label, has_value, wanted_value = value.partition("=")
+
+        def by_label(row: dict[str, Any]) -> bool:
+            return label in row["Labels"] and (not has_value or row["Labels"][label] == wanted_value)
+
+        return by_label
+    if key in ("before", "since"):
+        base = references.parse_normalized(value).with_default_tag().familiar()
+        created = next((row["_created"] for row in rows if f"{row['Repository']}:{row['Tag']}" == base), None)
+        if created is None:
+            raise errors.NotFound(f"no such image: {value}")
+
+        def by_time(row: dict[str, Any]) -> bool:
+            return bool(row["_created"] < created if key == "before" else row["_created"] > created)
+
+        return by_time
+    raise errors.UsageError(f"invalid filter '{key}'", advice="use reference, dangling, label, before or since")
+
+
+def _keep(rows: list[dict[str, Any]], filters: list[str], name: str) -> list[dict[str, Any]]:
     if name:
         reference = references.parse_normalized(name)
-        tests.append(
-            lambda row: (
-                row["Repository"] == reference.familiar_name and (not reference.tag or row["Tag"] == reference.tag)
-            )
-        )
+        rows = [
+            row
+            for row in rows
+            if row["Repository"] == reference.familiar_name and (not reference.tag or row["Tag"] == reference.tag)
+        ]
     for text in filters:
         key, equals, value = text.partition("=")
         if not equals:
             raise errors.UsageError(f"invalid filter {text!r}: it has no '='")
-        if key == "reference":
-            tests.append(
-                lambda row, value=value: (
-                    fnmatch.fnmatch(row["Repository"], value)
-                    or fnmatch.fnmatch(f"{row['Repository']}:{row['Tag']}", value)
-                )
-            )
-        elif key == "dangling":
-            wanted = value.lower() in ("true", "1")
-            tests.append(lambda row, wanted=wanted: (row["Repository"] == "<none>") == wanted)
-        elif key == "label":
-            label, has_value, wanted_value = value.partition("=")
-            tests.append(
-                lambda row, label=label, has_value=has_value, wanted_value=wanted_value: (
-                    label in row["Labels"] and (not has_value or row["Labels"][label] == wanted_value)
-                )
-            )
-        elif key in ("before", "since"):
-            base = references.parse_normalized(value).with_default_tag().familiar()
-            created = next((r["_created"] for r in rows if f"{r['Repository']}:{r['Tag']}" == base), None)
-            if created is None:
-                raise errors.NotFound(f"no such image: {value}")
-            if key == "before":
-                tests.append(lambda row, created=created: row["_created"] < created)
-            else:
-                tests.append(lambda row, created=created: row["_created"] > created)
-        else:
-            raise errors.UsageError(f"invalid filter '{key}'", advice="use reference, dangling, label, before or since")
-    return [row for row in rows if all(test(row) for test in tests)]
+        test = _test(key, value, rows)
+        rows = [row for row in rows if test(row)]
+    return rows
 
 
 def main(cli: Invocation) -> int:
