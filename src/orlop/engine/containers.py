@@ -346,7 +346,6 @@ class Container:
         if state.status == "paused":
             raise errors.FailedPrecondition(f"container {self.name or self.short_id} is paused, unpause it first")
         return execing.start(
-            self._wiring,
             self,
             args,
             env=env,

@@ -50,6 +50,12 @@ class System:
             wiring.layers.cleanup()
         return Swept(items=tuple(items), size=result.size)
 
+    def stop_helpers(self) -> None:
+        """End the idle helper process that starts monitors, if there is one; it comes back when it is needed."""
+        from . import starting
+
+        starting.spawner(self._wiring).stop()
+
     def _remove_snapshot_files(self, snapshotter: str, number: int) -> None:
         if snapshotter in SNAPSHOTTERS:
             self._wiring.snapshotter(snapshotter).remove_files(number)  # type: ignore[attr-defined]

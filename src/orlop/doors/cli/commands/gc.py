@@ -17,6 +17,8 @@ def main(cli: Invocation) -> int:
         return 0
     dry = bool(flags.get("dry-run"))
     swept = cli.engine.system.gc(dry_run=dry)
+    if not dry:
+        cli.engine.system.stop_helpers()
     if flags.get("format"):
         from .. import template
 
