@@ -125,7 +125,7 @@ class TestTmpfs:
 
 class TestMerge:
     def base(self) -> list[dict[str, object]]:
-        return mounts.defaults(1, ipc="", cgroups_writable=False, privileged=False)
+        return mounts.defaults(1, shm="", cgroups_writable=False, privileged=False)
 
     def place(self, path: str) -> dict[str, object]:
         return {"destination": path, "type": "bind", "source": "/x", "options": []}

@@ -328,8 +328,11 @@ def prepare_sources(mounts: Iterable[Mount]) -> None:
 # --- into the specification ---
 
 
-def defaults(shm_bytes: int, *, ipc: str, cgroups_writable: bool, privileged: bool) -> list[dict[str, Any]]:
-    """The file systems every container has. ipc: "host", "none" (no /dev/shm), or "" for its own."""
+def defaults(shm_bytes: int, *, shm: str, cgroups_writable: bool, privileged: bool) -> list[dict[str, Any]]:
+    """The file systems every container has.
+
+    shm: what to bind as /dev/shm when the IPC namespace is shared; "" makes one of shm_bytes, none when that is 0.
+    """
     access = "rw" if privileged else "ro"
     cgroup_access = "rw" if privileged or cgroups_writable else "ro"
     found: list[dict[str, Any]] = [
@@ -354,12 +357,11 @@ def defaults(shm_bytes: int, *, ipc: str, cgroups_writable: bool, privileged: bo
             "options": [*_PROC, "relatime", cgroup_access],
         },
     ]
-    if ipc == "host":
-        for path in ("/dev/mqueue", "/dev/shm"):
-            found.append({"destination": path, "type": "bind", "source": path, "options": ["rbind", *_PROC]})
-        return found
     found.append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": [*_PROC]})
-    if ipc != "none":
+    if shm:
+        options = ["rbind", *_PROC, "rprivate"]
+        found.append({"destination": "/dev/shm", "type": "bind", "source": shm, "options": options})
+    elif shm_bytes:
         options = [*_PROC, "mode=1777", f"size={shm_bytes}"]
         found.append({"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": options})
     return found

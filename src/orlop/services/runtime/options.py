@@ -32,7 +32,8 @@ class RunOptions(Record):
     network: "host" shares the host's; anything else gets a namespace of its own, or the one at `network_namespace`, a
         path that whoever sets up networks hands in.
     pid, ipc, uts, cgroupns, userns: "" or "private", "host", or "container:ID" when the engine has put the path of that
-        container's namespace into namespace_paths["pid"], …. ipc also "shareable" and "none" (no /dev/shm).
+        container's namespace into namespace_paths["pid"], … (and that of its /dev/shm into namespace_paths["shm"]).
+        ipc also "shareable" and "none" (no /dev/shm).
     security_opt: as Docker's; a seccomp profile's JSON stands in it inline (`security.inline_files` does that).
     tmpfs: "DIR[:options]". mounts: parsed `-v` and `--mount`. devices: "HOST[:CONTAINER[:rwm]]".
     memory, memory_swap, memory_reservation, shm_size: bytes; memory_swap is memory plus swap, -1 unlimited.

@@ -95,10 +95,12 @@ class _Walk:
 
     def find(self, path: str) -> int | None:
         """An O_PATH descriptor of what path names (the caller closes it), or None when there is nothing."""
-        rest = [name for name in reversed(path.split("/")) if name not in ("", ".")]
+        rest = _parts(path)
         links = 0
         while rest:
             name = rest.pop()
+            if name == ".":
+                continue
             if name == "..":
                 if len(self._levels) > 1:
                     self._levels.pop()
@@ -116,7 +118,7 @@ class _Walk:
                 target = os.readlink("", dir_fd=found)
                 if target.startswith("/"):
                     del self._levels[1:]
-                rest += [part for part in reversed(target.split("/")) if part not in ("", ".")]
+                rest += _parts(target)
                 continue
             if rest:
                 return None  # a file where a directory should be
@@ -148,6 +150,15 @@ class _Walk:
                 return None
             return fd
         return tuple(merged) or None
+
+
+def _parts(path: str) -> list[str]:
+    """The names of a path, last first. A "/" at the end asks for a directory, as "/." does."""
+    names = [name for name in path.split("/") if name]
+    if path.endswith("/"):
+        names.append(".")
+    names.reverse()
+    return names
 
 
 def _is_opaque(fd: int) -> bool:

@@ -197,12 +197,12 @@ def _check_selinux(chosen: security.Security) -> None:
 def _mounts(
     options: RunOptions, host: HostFacts, chosen: security.Security, init: str, recursive_read_only: bool
 ) -> list[dict[str, Any]]:
-    ipc = options.ipc if options.ipc in ("host", "none") else ""
+    shm = "/dev/shm" if options.ipc == "host" else options.namespace_paths.get("shm", "")
     if options.shm_size < 0:
         raise errors.UsageError(f"invalid --shm-size {options.shm_size}")
     base = mounts.defaults(
-        options.shm_size or DEFAULT_SHM_BYTES,
-        ipc=ipc,
+        0 if options.ipc == "none" else options.shm_size or DEFAULT_SHM_BYTES,
+        shm=shm,
         cgroups_writable=chosen.writable_cgroups,
         privileged=options.privileged,
     )
