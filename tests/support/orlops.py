@@ -60,9 +60,8 @@ class Orlop:
             timeout=TIMEOUT_S,
         )
         if code is not None and done.returncode != code:
-            raise AssertionError(
-                f"orlop {' '.join(argv)}: exit {done.returncode}, wanted {code}\n{done.stdout!r}\n{done.stderr.decode()}"
-            )
+            said = f"{done.stdout!r}\n{done.stderr.decode()}"
+            raise AssertionError(f"orlop {' '.join(argv)}: exit {done.returncode}, wanted {code}\n{said}")
         return done
 
     def out(self, *argv: str, code: int = 0, stdin: bytes | None = None) -> str:

@@ -125,7 +125,7 @@ class System:
         from .containers import Containers
 
         states = [container.state().status for container in Containers(wiring).list(all=True)]
-        name = os.uname()
+        system = os.uname()
         warnings = []
         if not found:
             warnings.append("no OCI runtime is installed: apt install crun")
@@ -139,7 +139,7 @@ class System:
             warnings.append("this process lacks CAP_SYS_RESOURCE: limits cannot be raised above its own")
         return {
             "ID": wiring.root_id,
-            "Name": name.nodename,
+            "Name": system.nodename,
             "ServerVersion": __version__,
             "Namespace": wiring.namespace,
             "Containers": len(states),
@@ -162,9 +162,9 @@ class System:
                 *(["name=selinux"] if host.selinux else []),
                 "name=no-new-privileges",
             ],
-            "KernelVersion": name.release,
+            "KernelVersion": system.release,
             "OSType": "linux",
-            "Architecture": name.machine,
+            "Architecture": system.machine,
             "NCPU": host.cpus,
             "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "JournalMode": wiring.database.journal_mode,

@@ -5,7 +5,7 @@ On the path of `run`: poll and raw descriptors only.
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]  # `signal` itself brings enum
 import os
 import select
 
@@ -45,7 +45,7 @@ class Signals:
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():
-            _signal.signal(number, handler if handler is not None else _signal.SIG_DFL)  # type: ignore[arg-type]
+            _signal.signal(number, handler if handler is not None else _signal.SIG_DFL)
 
 
 def copy(attachment: Attachment, *, stdin: bool, quiet: tuple[str, ...] = ()) -> None:

@@ -18,7 +18,7 @@ def main(cli: Invocation) -> int:
     if flags.get("all-tags"):
         if references.parse_normalized(name).tag:
             raise errors.UsageError("tag can't be used with --all-tags/-a", advice="See 'orlop push --help'.")
-        names = cli.engine.images.tags_of(name)
+        names = list(cli.engine.images.tags_of(name))
         if not names:
             raise errors.NotFound(f"an image does not exist locally with the tag: {name}")
     quiet = bool(flags.get("quiet"))
