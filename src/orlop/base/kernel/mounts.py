@@ -53,6 +53,7 @@ __all__ = [
     "mountinfo",
     "parse_options",
     "split_lowerdir",
+    "sync_filesystem",
     "umount2",
     "unmount",
     "unmount_all",
@@ -291,6 +292,18 @@ def unmount_under(path: str, *, lazy: bool = True) -> int:
     for each in mounted_under(os.path.realpath(path)):
         count += unmount(each.mount_point, lazy=lazy)
     return count
+
+
+def sync_filesystem(path: str) -> None:
+    """Make everything written to the file system that holds `path` durable (syncfs(2)).
+
+    Raises OSError, also (since Linux 5.8) for writes of before that failed.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _sys.call("syncfs", fd, path=path)
+    finally:
+        os.close(fd)
 
 
 def escape_path(path: str, *, lower: bool = False) -> str:
