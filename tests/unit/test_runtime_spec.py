@@ -159,6 +159,10 @@ class TestProcess:
         assert found["mounts"][-1]["source"] == "/usr/bin/tini-static"
         assert "ro" in found["mounts"][-1]["options"]
 
+    def test_an_init_is_not_bound_into_a_dev_of_the_callers(self) -> None:
+        with pytest.raises(errors.UsageError, match="conflicting options"):
+            generate(init=True, init_program="/x", mounts=(Mount("bind", "/dev", "/dev"),))
+
 
 class TestHostname:
     def test_it_is_the_short_id_the_callers_or_with_the_hosts_network_the_hosts(self) -> None:

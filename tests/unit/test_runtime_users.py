@@ -78,6 +78,11 @@ def test_a_malformed_user_is_refused(text: str) -> None:
         users.resolve(text, (), view())
 
 
+def test_a_name_that_would_not_print_is_escaped_in_the_message() -> None:
+    with pytest.raises(errors.UsageError, match=r"unable to find user 'a\\x00\\n':"):
+        users.resolve("a\0\n", (), view())
+
+
 def test_without_the_files_numbers_work_and_names_say_why_not() -> None:
     nothing = view(None, None)
     assert users.resolve("", (), nothing) == User(0, 0, (0,), "/", "")

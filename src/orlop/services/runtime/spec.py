@@ -215,6 +215,8 @@ def _mounts(
     if options.init:
         if not init:
             raise errors.RuntimeFailed("no init program for --init", advice="apt install tini")
+        if any(mount["destination"] == "/dev" for mount in wanted):
+            raise errors.UsageError("conflicting options: --init and a mount at /dev")
         read_only = mounts.Mount("bind", process.INIT_INSIDE, init, read_only=True, recursive=False)
         merged.append(mounts.to_spec(read_only, recursive_read_only=False))
     return merged

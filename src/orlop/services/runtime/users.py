@@ -52,7 +52,8 @@ def resolve(text: str, group_add: Iterable[str], open_in_root: OpenInRoot) -> Us
     elif uid is not None:
         name, gid, home = "", 0, "/"
     else:
-        raise errors.UsageError(f"unable to find user {user_text}: {trouble or 'no matching entries in passwd file'}")
+        why = trouble or "no matching entries in passwd file"
+        raise errors.UsageError(f"unable to find user {_shown(user_text)}: {why}")
     extra: tuple[int, ...] = ()
     if group_text:
         gid = _group(group_text, open_in_root)
@@ -63,6 +64,11 @@ def resolve(text: str, group_add: Iterable[str], open_in_root: OpenInRoot) -> Us
         if each not in groups:
             groups.append(each)
     return User(uid, gid, tuple(groups), home, name)
+
+
+def _shown(name: str) -> str:
+    """A name for a message of one line: as it is, or escaped when it would not print."""
+    return name if name.isprintable() else repr(name)
 
 
 def _number(text: str) -> int | None:
@@ -118,7 +124,7 @@ def _group(text: str, open_in_root: OpenInRoot) -> int:
         gid = _id(fields[2])
         if fields[0] == wanted and gid is not None:
             return gid
-    raise errors.UsageError(f"unable to find group {text}: {trouble or 'no matching entries in group file'}")
+    raise errors.UsageError(f"unable to find group {_shown(text)}: {trouble or 'no matching entries in group file'}")
 
 
 def _groups_of(name: str, open_in_root: OpenInRoot) -> tuple[int, ...]:
