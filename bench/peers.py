@@ -111,7 +111,7 @@ class Peer:
         """What an ended command printed. Raises RuntimeError when it failed."""
         text = (self.directory / "output.log").read_text(errors="replace").strip()
         if (code := process.wait()) != 0:
-            raise RuntimeError(f"`{' '.join(argv)}` exited with {code}: {text[-500:]}")
+            raise RuntimeError(f"`{' '.join(argv)}` exited with {code}: {text[-250:]}")
         return text
 
     def call(self, argv: list[str], must_succeed: bool = True) -> str:
