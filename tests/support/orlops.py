@@ -30,13 +30,15 @@ TIMEOUT_S = 60
 class Orlop:
     """A root with its CLI. `run("ps", "-a")` runs a command line; `engine` is the same in this process."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, snapshotter: str = "") -> None:
+        self.snapshotter = snapshotter
         self.root = directory / "root"
         self.state = Path("/run") / f"orlop-test-{uuid.uuid4().hex[:8]}"
         self.env = {
             **os.environ,
             "ORLOP_ROOT": str(self.root),
             "ORLOP_STATE": str(self.state),
+            "ORLOP_SNAPSHOTTER": snapshotter,
             "DOCKER_CONFIG": str(directory / "docker"),
         }
         self._engine: Engine | None = None
@@ -44,7 +46,7 @@ class Orlop:
     @property
     def engine(self) -> Engine:
         if self._engine is None:
-            self._engine = Engine.open(root=str(self.root), state=str(self.state))
+            self._engine = Engine.open(root=str(self.root), state=str(self.state), snapshotter=self.snapshotter)
         return self._engine
 
     def run(
@@ -90,8 +92,9 @@ class Orlop:
 
 
 @contextlib.contextmanager
-def opened(directory: Path) -> Iterator[Orlop]:
-    orlop = Orlop(directory)
+def opened(directory: Path, snapshotter: str = "") -> Iterator[Orlop]:
+    """An engine on a root in this directory; snapshotter "" is the default one."""
+    orlop = Orlop(directory, snapshotter)
     try:
         yield orlop
     finally:

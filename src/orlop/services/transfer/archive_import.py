@@ -249,7 +249,7 @@ def _docker_targets(parts: Parts, files: Mapping[str, _Stored], shown: str) -> l
     listed = _json(files["manifest.json"], f"manifest.json of {shown}")
     if not isinstance(listed, list):
         raise errors.DataLoss(f"manifest.json of {shown} is not a list")
-    found = []
+    found: list[tuple[str, Descriptor]] = []
     for element in listed:
         if not isinstance(element, dict) or not isinstance(element.get("Layers"), list):
             raise errors.DataLoss(f"manifest.json of {shown} has an element without layers")

@@ -119,7 +119,7 @@ def _layer(parts: Parts, file: IO[bytes], wanted: str, progress: Sink, cancel: C
     try:
         with parts.content.writer(ref, cancel=cancel) as writer:
             if have != "none":  # stored as it is
-                plain = archive_compression.open_reader(_Tee(peeked, writer.write), have)
+                plain: streams.Source = archive_compression.open_reader(_Tee(peeked, writer.write), have)
                 sink = None
             else:
                 plain = peeked

@@ -15,6 +15,8 @@ from . import tree, workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...base.oci.config import ImageConfig
     from ...base.oci.descriptor import Descriptor
     from ...base.oci.digest import Digest
@@ -166,8 +168,8 @@ def unpack(
     config = read_config(parts, manifest)
     jobs = {diff_id: layer for layer, diff_id in zip(manifest.layers, config.diff_ids)}
 
-    def one(layer: Descriptor, diff_id: Digest) -> object:
+    def one(layer: Descriptor, diff_id: Digest) -> Callable[[Cancel], None]:
         return lambda inner: build_from_content(parts, layer, diff_id, progress, inner)
 
-    workers.run_all([one(layer, diff_id) for diff_id, layer in jobs.items()], at_once, cancel)  # type: ignore[misc]
+    workers.run_all([one(layer, diff_id) for diff_id, layer in jobs.items()], at_once, cancel)
     return stack(parts, manifest, config)
