@@ -138,6 +138,7 @@ class Database:
         self._generation += 1
         self._local.end = None
 
+    @property
     def journal_mode(self) -> str:
         """Either "wal" or, where the file system cannot carry a write-ahead log, "truncate"."""
         with self.read() as tx:
@@ -145,7 +146,7 @@ class Database:
 
     def advice(self) -> str:
         """A sentence for `orlop info` when the database works under a restriction, or ""."""
-        if self.journal_mode() == "wal":
+        if self.journal_mode == "wal":
             return ""
         return f"{self.path} lies on {_filesystem(self.path)}, where a write-ahead log cannot work: commands may wait \
 for one another"

@@ -43,8 +43,7 @@ MIGRATIONS: tuple[str, ...] = (
     );
 
     CREATE TABLE leases (
-        namespace TEXT NOT NULL, id TEXT NOT NULL, labels TEXT NOT NULL DEFAULT '{}',
-        created_ns INTEGER NOT NULL, expires_ns INTEGER,
+        namespace TEXT NOT NULL, id TEXT NOT NULL, labels TEXT NOT NULL DEFAULT '{}', created_ns INTEGER NOT NULL,
         PRIMARY KEY (namespace, id)
     ) WITHOUT ROWID;
     CREATE TABLE lease_resources (
