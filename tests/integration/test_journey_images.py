@@ -109,8 +109,13 @@ def old_docker_archive(rootfs: bytes, name: str) -> bytes:
 
     diff_id = "sha256:" + hashlib.sha256(rootfs).hexdigest()
     config = json.dumps(
-        {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["echo", "old"]}, "rootfs": {"type": "layers", "diff_ids": [diff_id, diff_id]}}
-    ).encode()  # fmt: skip
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": ["echo", "old"]},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id, diff_id]},
+        }
+    ).encode()
     config_name = hashlib.sha256(config).hexdigest() + ".json"
     listed = [{"Config": config_name, "RepoTags": [name], "Layers": ["aaa/layer.tar", "bbb/layer.tar"]}]
     out = io.BytesIO()

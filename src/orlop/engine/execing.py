@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from ..base import jsonio
+from ..base import errors, jsonio
 from ..services.runtime import environment, rootview, spec, tasks
 from ..services.runtime.options import ExecOptions
+from . import starting
 from .containers import Exec
 
 TYPE_CHECKING = False
@@ -48,9 +49,11 @@ def start(
         if not detach:
             attachment = task.attach(exec_id, stdin=interactive, owner=True)
         task.start(exec_id)
-    except BaseException:
+    except BaseException as error:
         if attachment is not None:
             attachment.close()
         task.delete(exec_id=exec_id)
+        if isinstance(error, (errors.CommandNotFound, errors.CommandNotExecutable)):
+            starting.name_command(error, args[0])
         raise
     return Exec(task, exec_id, attachment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..base import fsio, jsonio
+from ..base import errors, fsio, jsonio
 from ..services.runtime import environment, runtimes, seccomp, spec, tasks
 from ..services.shim.spawner import Spawner
 
@@ -52,10 +52,18 @@ def start(wiring: Wiring, container: Container, *, attach: bool, cancel: Cancel)
                 if attachment is not None:
                     attachment.close()
                 raise
-    except BaseException:
+    except BaseException as error:
         tasks.clear(bundle, spawned_by, kill=True)
+        if isinstance(error, (errors.CommandNotFound, errors.CommandNotExecutable)):
+            name_command(error, jsonio.loads(record.spec)["process"]["args"][0])
         raise
     return attachment
+
+
+def name_command(error: errors.OrlopError, command: str) -> None:
+    """Have an OCI runtime's complaint name the command, which some of them leave out."""
+    if command not in error.message:
+        error.message = f"cannot execute {command!r}: {error.message}"
 
 
 def _write(path: str, data: bytes) -> None:

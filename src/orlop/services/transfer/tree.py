@@ -49,7 +49,7 @@ def gc_labels(parsed: Index | Manifest) -> dict[str, str]:
 
 def read_manifest(content: ContentStore, descriptor: Descriptor) -> Index | Manifest:
     """Parse a manifest or index that the store has. NotFound otherwise."""
-    return manifests.parse(content.read(descriptor.digest), descriptor.media_type)
+    return manifests.parse(content.read(descriptor.digest), descriptor.media_type, descriptor.digest)
 
 
 def is_image(manifest: Manifest) -> bool:
