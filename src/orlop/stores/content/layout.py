@@ -44,6 +44,10 @@ class Layout:
         algorithm, _, encoded = digest.partition(":")
         return f"{self._blobs}/{algorithm}/{encoded}"
 
+    def size(self, digest: Digest) -> int:
+        """Bytes of a blob's file, 0 when there is none."""
+        return size_of(self.blob(digest)) or 0
+
     def make_blob_dir(self, digest: Digest) -> str:
         """The directory a blob lies in, made durable when it is new."""
         directory = f"{self._blobs}/{digest.algorithm}"
@@ -66,6 +70,10 @@ class Layout:
     def ingest(self, namespace: str, ref: str) -> str:
         """The directory of an ingest."""
         return f"{self._ingests}/{ingest_key(namespace, ref)}"
+
+    def ingest_by_key(self, key: str) -> str:
+        """The directory of an ingest by its name."""
+        return f"{self._ingests}/{key}"
 
     def ingests(self) -> Iterator[str]:
         """The directories of all ingests of all namespaces."""
