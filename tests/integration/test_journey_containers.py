@@ -70,7 +70,7 @@ def test_what_the_caller_got_wrong_ends_with_125_and_names_it(orlop: Orlop, argv
 
 
 def test_a_signal_ends_with_128_and_its_number(orlop: Orlop) -> None:
-    orlop.run("run", "--rm", IMAGE, "sh", "-c", "sh -c 'kill -TERM $$'", code=143)
+    orlop.run("run", "--rm", IMAGE, "sh", "-c", "sh -c 'kill -TERM $$'; exit $?", code=143)
     orlop.run("run", "-d", "--name", "shot", IMAGE, "sleep", "1000")
     orlop.run("kill", "shot")
     assert orlop.out("wait", "shot") == "137"

@@ -35,11 +35,12 @@ class System:
         from ..stores import gc
 
         wiring = self._wiring
+        # Directories are left to `cleanup` below: it looks for those without a row, whatever left them.
         result = gc.collect(
             wiring.database,
             wiring.root,
-            remove_snapshot_files=self._remove_snapshot_files,
-            remove_layer_files=lambda diff_id: wiring.layers.remove_files(diff_id),
+            remove_snapshot_files=lambda snapshotter, number: None,
+            remove_layer_files=lambda diff_id: None,
             dry_run=dry_run,
         )
         items = [*result.items, *self._records(dry_run)]
@@ -48,6 +49,7 @@ class System:
                 if os.path.isdir(f"{wiring.root}/snapshots/{name}"):
                     wiring.snapshotter(name).cleanup()
             wiring.layers.cleanup()
+            self._remove_cgroups()
         return Swept(items=tuple(items), size=result.size)
 
     def stop_helpers(self) -> None:
@@ -56,9 +58,17 @@ class System:
 
         starting.spawner(self._wiring).stop()
 
-    def _remove_snapshot_files(self, snapshotter: str, number: int) -> None:
-        if snapshotter in SNAPSHOTTERS:
-            self._wiring.snapshotter(snapshotter).remove_files(number)  # type: ignore[attr-defined]
+    def _remove_cgroups(self) -> None:
+        """Remove the parent cgroup of this root's containers, when there are none."""
+        from ..base.kernel import cgroups
+        from ..services.runtime import environment
+
+        for path in (f"{environment.CGROUP_PARENT}/{self._wiring.root_id}", environment.CGROUP_PARENT):
+            for directory in cgroups.at(path).directories():
+                try:
+                    os.rmdir(directory)
+                except OSError:
+                    pass  # a container of ours or of another root is in it
 
     def _records(self, dry_run: bool) -> list[str]:
         """Directories of containers that are no more (a removal or a creation that was cut off)."""
