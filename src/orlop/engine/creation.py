@@ -126,11 +126,12 @@ def _prepare(wiring: Wiring, image: Resolved, id: str, cancel: Cancel) -> list[M
 
 
 def _take_back(wiring: Wiring, record: Record, directory: str) -> None:
-    for undo in (
+    steps: tuple[Callable[[], object], ...] = (
         lambda: wiring.snapshots.remove(record.id),
         lambda: wiring.containers.delete(record.id),
         lambda: fsio.remove_tree(directory),
-    ):
+    )
+    for undo in steps:
         try:
             undo()
         except (errors.OrlopError, OSError):

@@ -84,14 +84,14 @@ def _test(key: str, value: str, rows: list[dict[str, Any]]) -> Callable[[dict[st
         wanted = value.lower() in ("true", "1")
 
         def by_dangling(row: dict[str, Any]) -> bool:
-            return (row["Repository"] == "<none>") == wanted
+            return bool(row["Repository"] == "<none>") == wanted
 
         return by_dangling
     if key == "label":
         label, has_value, wanted_value = value.partition("=")
 
         def by_label(row: dict[str, Any]) -> bool:
-            return label in row["Labels"] and (not has_value or row["Labels"][label] == wanted_value)
+            return label in row["Labels"] and (not has_value or bool(row["Labels"][label] == wanted_value))
 
         return by_label
     if key in ("before", "since"):
