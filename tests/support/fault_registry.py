@@ -30,6 +30,7 @@ often it strikes (-1: always), `after` how many matching requests it lets pass f
     nodigest  no Docker-Content-Digest
     expire    all tokens given out so far expire just before this request is looked at
     hangup    close without any answer
+    lost      do what was asked, then close without an answer
 """
 
 from __future__ import annotations
@@ -132,12 +133,15 @@ class FaultRegistry:
         address: str = "127.0.0.1",
         realm: str = "",
         token_lasts: int = 300,
+        port: int = 0,
     ) -> None:
         self.auth, self.users, self.anonymous = auth, users or {"user": "secret"}, anonymous
         self.referrers, self.mounts, self.heads = referrers, mounts, heads
         self.ranges, self.deletes, self.page = ranges, deletes, page
         self.realm, self.token_lasts = realm, token_lasts
         self.identity_tokens = {f"identity-{name}": name for name in self.users}
+        self.connections = 0
+        self.chunk_min = 0
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.blobs: dict[str, dict[str, bytes]] = {}
@@ -160,6 +164,7 @@ class FaultRegistry:
             def get_request(self) -> tuple[Any, Any]:
                 sock, peer = super().get_request()
                 registry._open.add(sock)
+                registry.connections += 1
                 return sock, peer
 
             def handle_error(self, request: Any, client_address: Any) -> None:
@@ -186,13 +191,15 @@ class FaultRegistry:
                 context.verify_mode = ssl.CERT_REQUIRED
             Handler.context = context
         self.scheme = "https" if tls else "http"
-        self._server = Server((address, 0), Handler)
+        self._server = Server((address, port), Handler, bind_and_activate=False)
+        self._server.server_bind()
         self.port = self._server.server_address[1]
         self.host = f"{address}:{self.port}"
         self.url = f"{self.scheme}://{self.host}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
     def __enter__(self) -> FaultRegistry:
+        self._server.server_activate()  # until now connections were refused
         self._thread.start()
         return self
 
@@ -612,7 +619,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _progress(self, status: int, repository: str, name: str) -> None:
         size = len(self.registry.uploads[name])
         location = f"/v2/{repository}/blobs/uploads/{name}?state={size}"
-        self._send(status, b"", {"Location": location, "Range": f"0-{max(0, size - 1)}", "Docker-Upload-UUID": name})
+        headers = {"Location": location, "Range": f"0-{max(0, size - 1)}", "Docker-Upload-UUID": name}
+        if self.registry.chunk_min:
+            headers["OCI-Chunk-Min-Length"] = str(self.registry.chunk_min)
+        self._send(status, b"", headers)
 
     def _break_upload(self) -> None:
         """Take a part of a request's body into the upload, then fail."""
@@ -670,6 +680,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         kind = self.strike.kind if self.strike else ""
+        if kind == "lost":
+            raise _Refused
         chunked = kind == "chunked"
         self.record.status = status
         self.send_response(status)
@@ -685,8 +697,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if chunked:
             for start in range(0, len(body), 10_000):
                 piece = body[start : start + 10_000]
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                 self.record.sent += len(piece)
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
             self.wfile.write(b"0\r\n\r\n")
             return
         if kind in ("drop", "close", "stall"):
@@ -705,8 +717,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         view = memoryview(data)
         while view:
             piece, view = view[: 64 << 10], view[64 << 10 :]
+            self.record.sent += len(piece)  # before: a client that has it may look at the count at once
             self.wfile.write(piece)
-            self.record.sent += len(piece)
 
     def _drain(self) -> None:
         """Wait until the other side's kernel has taken everything: a reset throws away what is still under way."""
@@ -733,3 +745,39 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if poll.poll(50) or self.registry.stopping.is_set():
                 break
         raise _Refused
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """Paths of PEM files. The server's is for 127.0.0.1, ::1 and localhost."""
+
+    ca: str
+    server: tuple[str, str]
+    client: tuple[str, str]
+
+
+def make_certificates(directory: str) -> Certificates:
+    """An authority, and a server and a client certificate that it signed, by openssl(1)."""
+    import subprocess
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)
+
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    ca, ca_key = f"{directory}/ca.crt", f"{directory}/ca.key"
+    openssl("req", "-x509", *curve, "-keyout", ca_key, "-out", ca, "-days", "2", "-subj", "/CN=test authority")
+    made = {}
+    for name, extension in (
+        ("server", "subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost"),
+        ("client", "extendedKeyUsage=clientAuth"),
+    ):
+        key, request, certificate = (f"{directory}/{name}.{ending}" for ending in ("key", "csr", "cert"))
+        openssl("req", *curve, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+        with open(f"{directory}/{name}.ext", "w") as file:
+            file.write(extension + "\n")
+        openssl(
+            "x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-out", certificate,
+            "-days", "2", "-extfile", f"{directory}/{name}.ext",
+        )  # fmt: skip
+        made[name] = (certificate, key)
+    return Certificates(ca, made["server"], made["client"])
