@@ -100,7 +100,7 @@ class Authorizer:
         challenge = self._known.get(endpoint.origin)
         if challenge is None:
             return ""
-        wanted = self._asked.get((endpoint.origin, scopes), scopes)
+        wanted = self._asked.get((endpoint.origin, scopes)) or protocol.merge_scopes(scopes)
         return self._answer(endpoint, challenge, repository, wanted, "", cancel)
 
     def answer(
