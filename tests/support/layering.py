@@ -48,6 +48,10 @@ def diff_id(entries: Sequence[Entry]) -> str:
     return "sha256:" + hashlib.sha256(repr(list(entries)).encode()).hexdigest()
 
 
+class Contradiction(Exception):
+    """An archive that says two things of one file, once through a link: only its order tells which it means."""
+
+
 class NoTarget(Exception):
     """A hard link to nothing, or files put below what is no directory."""
 
@@ -86,7 +90,7 @@ def build_alone(root: str, entries: Sequence[Entry]) -> tuple[tuple[str, ...], t
         elif kind == "hard" and not os.path.lexists(f"{root}/{options['target']}"):
             foreign.append((path, options["target"]))
         else:
-            _make(kind, place, options, f"{root}/{options.get('target')}")
+            _make(kind, place, options, f"{root}/{options.get('target')}")  # the source, of a hard link
     for place, time_ns in reversed(times):
         os.utime(place, ns=(time_ns, time_ns))
     return tuple(implied), tuple(foreign)
@@ -151,6 +155,18 @@ def apply(root: str, entries: Sequence[Entry]) -> None:
     def keep(place: str) -> None:
         kept.setdefault(place, os.lstat(place).st_mtime_ns)
 
+    own_kinds = {path: kind for kind, path, _ in entries}
+
+    def check(path: str, place: str) -> str:
+        reached = place[len(root) + 1 :]
+        if reached != path:
+            parts = reached.split("/")
+            above = ["/".join(parts[:count]) for count in range(1, len(parts))]
+            below = any(each.startswith(f"{reached}/") for each in own_kinds)
+            if reached in own_kinds or below or any(own_kinds.get(each, "dir") != "dir" for each in above):
+                raise Contradiction(path)
+        return place
+
     def remove(place: str) -> None:
         if os.path.isdir(place) and not os.path.islink(place):
             for name in os.listdir(place):
@@ -163,12 +179,13 @@ def apply(root: str, entries: Sequence[Entry]) -> None:
 
     for kind, path, _ in entries:
         if kind == "whiteout":
-            place = _beside(real, path.split("/"))
-            if os.path.isdir(os.path.dirname(place)):
-                keep(os.path.dirname(place))
-                remove(place)
+            remove(check(path, make_parents(path)))
         elif kind == "opaque":
             place = real(path)
+            if place != f"{root}/{path}":
+                raise NoTarget(
+                    path
+                )  # emptying through a link: Orlop refuses it or, where it is listed, replaces the link
             if os.path.isdir(place):
                 keep(place)
                 for name in os.listdir(place):
@@ -179,7 +196,7 @@ def apply(root: str, entries: Sequence[Entry]) -> None:
     targets = {}
     for kind, path, options in entries:
         if kind == "hard" and options["target"] not in own:
-            source = _beside(real, options["target"].split("/"))
+            source = check(options["target"], _beside(real, options["target"].split("/")))
             if not os.path.lexists(source) or (os.path.isdir(source) and not os.path.islink(source)):
                 raise NoTarget(path)
             targets[path] = source
@@ -189,14 +206,16 @@ def apply(root: str, entries: Sequence[Entry]) -> None:
         if not path:
             kept[root] = _dress(root, options)
             continue
-        place = make_parents(path)
+        place = check(path, make_parents(path))
         if kind == "dir":
             if os.path.islink(place) or not os.path.isdir(place):
                 remove(place)
                 os.mkdir(place)
             kept[place] = _dress(place, options)
             continue
-        source = targets.get(path) or _beside(real, str(options.get("target", "")).split("/"))
+        source = ""
+        if kind == "hard":
+            source = targets.get(path) or _beside(real, options["target"].split("/"))
         remove(place)
         _make(kind, place, options, source)
     for place, time_ns in kept.items():
@@ -261,7 +280,7 @@ def tree(root: str, *, times: bool = True) -> dict[str, dict[str, Any]]:
             inodes.setdefault((status.st_dev, status.st_ino), []).append(path)
         found[path] = entry
     for names in inodes.values():
-        for path in names:
+        for path in names if len(names) > 1 else ():  # overlayfs counts names that are hidden
             found[path]["links"] = sorted(names)
     return found
 
@@ -273,4 +292,15 @@ def _walk(root: str) -> Iterator[tuple[str, str]]:
         place = f"{root}/{path}" if path else root
         yield path, place
         if stat.S_ISDIR(os.lstat(place).st_mode):
-            todo += [f"{path}/{name}" if path else name for name in sorted(os.listdir(place), reverse=True)]
+            # In a directory that only one layer has, overlayfs lists whiteouts of nothing too; they cannot be opened.
+            # (In a bind mount of one layer they show as what they are.)
+            names = [name for name in os.listdir(place) if not _is_whiteout(f"{place}/{name}")]
+            todo += [f"{path}/{name}" if path else name for name in sorted(names, reverse=True)]
+
+
+def _is_whiteout(place: str) -> bool:
+    try:
+        status = os.lstat(place)
+    except FileNotFoundError:
+        return True
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0

@@ -504,6 +504,18 @@ class SnapshotterSuite:
         seen = self.check_stack(bench, [directory(""), file("a")], [hard("b", "a"), hard("c", "b")])
         assert seen["c"]["links"] == ["a", "b", "c"]
 
+    def test_a_foreign_hard_link_to_a_file_of_several_names_joins_them_all(self, bench: Bench) -> None:
+        base = [directory(""), directory("bin"), file("bin/sh"), hard("bin/ls", "bin/sh"), hard("gone", "bin/sh")]
+        seen = self.check_stack(bench, base, [hard("new/ash", "bin/ls")], [hard("x", "new/ash"), whiteout("gone")],
+                                unspecified=["new"])  # fmt: skip
+        assert seen["x"]["links"] == ["bin/ls", "bin/sh", "new/ash", "x"]
+
+    def test_hard_links_stay_when_one_name_goes_where_a_link_leads(self, bench: Bench) -> None:
+        base = [directory(""), directory("usr"), link("lib", "usr")]
+        seen = self.check_stack(bench, base, [file("bin/a"), hard("lib/a", "bin/a"), hard("lib/b", "bin/a")],
+                                unspecified=["bin"])  # fmt: skip
+        assert seen["usr/b"]["links"] == ["bin/a", "usr/a", "usr/b"]
+
     def test_a_foreign_hard_link_keeps_the_old_file_when_the_layer_replaces_or_deletes_the_target(
         self, bench: Bench
     ) -> None:

@@ -17,7 +17,7 @@ import os
 import stat
 
 from ...base import errors
-from .stackview import OPAQUE, Entry, View, is_opaque, normal
+from .stackview import OPAQUE, Entry, View, is_opaque, is_whiteout, normal
 from .treecopy import Copier, xattrs
 
 TYPE_CHECKING = False
@@ -65,7 +65,9 @@ class _Fixup:
         self._copier = Copier()
         # Directories made, and where their attributes come from (None: the default): set last, children first.
         self._made: dict[str, Entry | None] = {}
-        self._copies: dict[tuple[int, int], str] = {}
+        # (device, inode) of what was copied → its tree, its path there, where the first copy is, how many names it has.
+        self._copies: dict[tuple[int, int], tuple[str, str, str, int]] = {}
+        self._kept: set[str] = set()  # links of layers below that stay
         # Names that foreign links made → the first name of the same file.
         self._named: dict[str, str] = {}
 
@@ -82,6 +84,7 @@ class _Fixup:
                 self._ensure(path)
         for name, target in self._foreign_links:
             self._link(normal(name), normal(target))
+        self._keep_links_together()
         for path in reversed(self._made):
             self._finish(path)
         return bool(self._made)
@@ -134,7 +137,8 @@ class _Fixup:
 
     def _keep_link(self, path: str, link: Entry) -> None:
         self._ensure(path.rpartition("/")[0])
-        self._copier.file(link.path, self._place(path), link.status)
+        self._kept.add(path)
+        self._copy(link.path[: -len(path) - 1], path, path, link.status)
         self._merge(path, self._lead(path))
 
     def _lead(self, path: str) -> str:
@@ -156,6 +160,8 @@ class _Fixup:
 
     def _merge(self, source: str, target: str) -> None:
         """What the layer has in the directory `source` goes to `target`, where a link led."""
+        if source in self._implied and is_opaque(f"{self._tree}/{source}"):
+            raise self._refusal(source, "it would be emptied as well")
         self._ensure(target)
         with os.scandir(f"{self._tree}/{source}") as entries:
             names = sorted(entry.name for entry in entries)
@@ -164,10 +170,12 @@ class _Fixup:
             there = f"{target}/{name}" if target else name
             place = f"{self._tree}/{here}"
             status = os.lstat(place)
+            if there in self._kept:
+                raise self._refusal(here, "it would replace the link itself")
             own = self._own.lookup(there)  # what the layer says of a path by its real name goes first
             if not stat.S_ISDIR(status.st_mode):
                 if own is None:
-                    self._copy(place, there, status)
+                    self._copy(self._tree, here, there, status)
                 continue
             if own is not None and not own.is_dir:
                 continue
@@ -183,18 +191,38 @@ class _Fixup:
                 os.setxattr(self._place(there), OPAQUE, b"y")
             self._merge(here, there)
 
-    def _copy(self, place: str, path: str, status: os.stat_result) -> None:
-        target = self._place(path)
-        if os.path.lexists(target):
+    def _copy(self, tree: str, source: str, path: str, status: os.stat_result) -> None:
+        """Copy the file `source` of a tree to `path` here, or link `path` to the copy there is already."""
+        if os.path.lexists(self._place(path)):
             if path in self._made:
                 raise self._refusal(path, "the layer has a directory there as well")
-            os.unlink(target)
-        first = self._copies.get((status.st_dev, status.st_ino))
-        if first is not None:
-            os.link(first, target, follow_symlinks=False)
+            os.unlink(self._place(path))
+        if is_whiteout(status):
+            os.mknod(self._place(path), stat.S_IFCHR, 0)
             return
-        self._copier.file(place, target, status)
-        self._copies[status.st_dev, status.st_ino] = target
+        inode = (status.st_dev, status.st_ino)
+        if inode in self._copies:
+            self._link_here(self._copies[inode][2], path)
+            return
+        self._copier.file(f"{tree}/{source}", self._place(path), status)
+        self._copies[inode] = (tree, source, path, status.st_nlink)
+
+    def _link_here(self, first: str, path: str) -> None:
+        if os.path.lexists(self._place(path)):
+            os.unlink(self._place(path))
+        os.link(self._place(first), self._place(path), follow_symlinks=False)
+
+    def _keep_links_together(self) -> None:
+        """A copied file that has more names where it came from is one file under all that are still seen.
+
+        Names that the layer has replaced or removed, and those of what went elsewhere, are not seen any more.
+        """
+        for (device, inode), (tree, source, copy, count) in list(self._copies.items()):
+            for path in _names_of(tree, device, inode) if count > 1 else [source]:
+                seen = self._all.lookup(path)
+                if seen is not None and seen.path == f"{tree}/{path}" and not os.path.lexists(self._place(path)):
+                    self._ensure(path.rpartition("/")[0])
+                    self._link_here(copy, path)
 
     # ------------------------------------------------------------ foreign hard links
 
@@ -210,7 +238,7 @@ class _Fixup:
         self._ensure(name.rpartition("/")[0])
         first = self._named.get(target)
         if first is not None:  # the target is itself a name that a foreign link made
-            os.link(self._place(first), self._place(name), follow_symlinks=False)
+            self._link_here(first, name)
             self._named[name] = first
             return
         found = self._below.lookup(target)
@@ -218,13 +246,9 @@ class _Fixup:
             raise self._bad_link(*written, "no layer below has it")
         if found.is_dir:
             raise self._bad_link(*written, "that is a directory")
-        self._copy(found.path, name, found.status)
+        # The target's own name (unless the layer has replaced or removed it) follows in _keep_links_together.
+        self._copy(found.path[: -len(target) - 1], target, name, found.status)
         self._named[name] = name
-        now = self._all.lookup(target)
-        if now is not None and now.path == found.path:  # the layer itself has not replaced or removed it
-            self._ensure(target.rpartition("/")[0])
-            os.link(self._place(name), self._place(target), follow_symlinks=False)
-            self._named[target] = name
 
     def _resolve_parent(self, path: str) -> str:
         parent, _, name = path.rpartition("/")
@@ -236,6 +260,22 @@ class _Fixup:
             f"layer {self._layer}: hard link {name} to {target} cannot be made: {why}",
             advice="the image is broken; ask who built it",
         )
+
+
+def _names_of(tree: str, device: int, inode: int) -> list[str]:
+    """All names a file has in a tree."""
+    found: list[str] = []
+    todo = [""]
+    while todo:
+        directory = todo.pop()
+        with os.scandir(f"{tree}/{directory}") as entries:
+            for entry in entries:
+                path = f"{directory}/{entry.name}" if directory else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(path)
+                elif entry.inode() == inode and entry.stat(follow_symlinks=False).st_dev == device:
+                    found.append(path)
+    return sorted(found)
 
 
 def _attributes(path: str) -> dict[str, bytes]:

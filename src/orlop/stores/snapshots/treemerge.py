@@ -49,6 +49,7 @@ class _Merge:
         self._own = View([tree])
         # (implied directory of the layer, link that stands there): merged last, what has its real name goes first.
         self._moved: list[tuple[str, str]] = []
+        self._kept: set[str] = set()  # those links
 
     def run(self, foreign_links: Sequence[tuple[str, str]]) -> None:
         held_links = self._hold([(normal(name), normal(target)) for name, target in foreign_links])
@@ -77,10 +78,13 @@ class _Merge:
         status = os.lstat(place)
         now = _lstat(there)
         explicit = source not in self._implied
+        if moved and not explicit and is_opaque(place):
+            raise self._refusal(source, "it would be emptied as well")
         if moved and explicit and target not in self._implied and self._own.lookup(target) is not None:
             explicit = False  # the layer says of that directory itself what it is like
         if now is not None and not explicit and stat.S_ISLNK(now.st_mode):
             self._moved.append((source, target))
+            self._kept.add(target)
             return
         if now is not None and not stat.S_ISDIR(now.st_mode):
             os.unlink(there)
@@ -88,7 +92,7 @@ class _Merge:
         if now is None:
             self._make(target)
             explicit = True  # nothing there whose attributes an implied directory could leave alone
-        elif is_opaque(place):
+        elif is_opaque(place) and not (moved and self._own.lookup(target) is not None):
             self._keep_times(target)
             self._empty(target)
         if explicit:
@@ -104,6 +108,8 @@ class _Merge:
     def _entry(self, source: str, target: str, moved: bool) -> None:
         place = f"{self._tree}/{source}"
         status = os.lstat(place)
+        if moved and target in self._kept:
+            raise self._refusal(source, "it would replace the link itself")
         own = self._own.lookup(target) if moved else None
         if stat.S_ISDIR(status.st_mode):
             if own is None or own.is_dir:
