@@ -19,7 +19,7 @@ import os
 import time
 from _thread import _local
 
-from ...base import errors, fsio
+from ...base import errors, faults, fsio
 from . import schema
 
 TYPE_CHECKING = False
@@ -199,11 +199,15 @@ class _Context:
     def __exit__(self, kind: object, value: BaseException | None, traceback: object) -> None:
         if value is None:
             try:
+                if self._writable:
+                    faults.point("metadata.commit.begun")
                 self._link.connection.execute("COMMIT")
             except BaseException as error:
                 self._undo()
                 raise _translated(error, self._database.path) from error
             self._link.busy = False
+            if self._writable:
+                faults.point("metadata.commit.done")
             for call in self._tx._after:
                 call()
             return
