@@ -9,7 +9,23 @@ from pathlib import Path
 from typing import Any
 
 BUSYBOX = "/usr/bin/busybox"
-_LINKS = ("sh", "cat", "echo", "true", "false", "sleep", "dd", "id", "kill", "ls", "seq", "head", "env", "mkfifo", "tail")
+_LINKS = (
+    "sh",
+    "cat",
+    "echo",
+    "true",
+    "false",
+    "sleep",
+    "dd",
+    "id",
+    "kill",
+    "ls",
+    "seq",
+    "head",
+    "env",
+    "mkfifo",
+    "tail",
+)
 
 
 def rootfs(path: Path) -> Path:
@@ -87,6 +103,7 @@ def make(
     runtime: str = "crun",
     container_id: str | None = None,
     config: dict[str, Any] | None = None,
+    argv: list[str] | None = None,
     **monitor: Any,
 ) -> Path:
     """Make STATE/tasks/default/ID with config.json and monitor.json, and its record directory; returns the bundle."""
@@ -100,7 +117,7 @@ def make(
         "version": 1,
         "namespace": "default",
         "id": container_id,
-        "runtime": [_find(runtime), "--root", f"{state}/{runtime}"],
+        "runtime": argv or [_find(runtime), "--root", f"{state}/{runtime}"],
         "runtime_name": runtime,
         "hide_unified": needs_hidden_cgroup2(runtime),
         "log": {"driver": "json-file", "path": f"{record}/{container_id}-json.log", "max_size": 0, "max_file": 1},

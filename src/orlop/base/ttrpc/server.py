@@ -227,6 +227,8 @@ class _Connection:
         self._sock = sock
         self._fd = sock.fileno()
         self._deframer = protocol.Deframer()
+        self._frames: list[protocol.Frame] = []
+        self._taking = False
         self._calls: dict[int, Call] = {}
         self._last_id = 0
         self._events = READ
@@ -283,12 +285,19 @@ class _Connection:
             # The client has gone; not closed here, where a handler is in the middle of its work.
             self.server.loop.after(0, self.close)
             return
-        wanted = (WRITE if self.out else 0) | (READ if len(self.out) < MAX_BACKLOG_BYTES else 0)
-        if wanted != self._events:
-            self._events = wanted
-            self.server.loop.change(self._fd, wanted)
+        if self._frames and not self._taking and len(self.out) < MAX_BACKLOG_BYTES:
+            self._taking = True
+            self.server.loop.after(0, self._take_frames)
+        self._watch()
         if self.server.draining:
             self.server.loop.after(0, self.close_if_idle)
+
+    def _watch(self) -> None:
+        full = self._frames or len(self.out) >= MAX_BACKLOG_BYTES
+        wanted = (WRITE if self.out else 0) | (0 if full else READ)
+        if wanted != self._events and not self._closed:
+            self._events = wanted
+            self.server.loop.change(self._fd, wanted)
 
     def _read(self) -> None:
         try:
@@ -302,13 +311,20 @@ class _Connection:
         if not chunk:
             self.close()
             return
-        for frame in frames:
-            if self._closed:
-                return
+        self._frames += frames
+        self._take_frames()
+
+    def _take_frames(self) -> None:
+        """Serve what has come, as long as the client takes its answers; `_flush` calls again when it does."""
+        self._taking = True
+        while self._frames and not self._closed and len(self.out) < MAX_BACKLOG_BYTES:
+            frame = self._frames.pop(0)
             try:
                 self._take(frame)
             except Exception as error:  # noqa: BLE001 - whatever a handler does wrong is that call's answer
                 self._refuse(frame.stream, error)
+        self._taking = False
+        self._watch()
 
     def _take(self, frame: protocol.Frame) -> None:
         if frame.data is None:

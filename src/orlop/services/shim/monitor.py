@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .exitfile import Exited
 
 IDLE_S = 10.0
-"""How long a monitor whose task has ended stays when nobody is connected."""
+"""How long a monitor whose task has ended stays when nobody is connected (ORLOP_MONITOR_IDLE_S sets it)."""
 UNUSED_S = 60.0
 """How long a monitor waits for its Create when nobody is connected."""
 CLEANER_GRACE_S = 2.0
@@ -110,6 +110,7 @@ class Monitor:
         self.bundle = bundle
         self.config = Config.read(bundle)
         self.loop = Loop()
+        self.address = address
         self._addresses = (address, attach_address)
         self._layout = layout
         self._on_gone = on_gone
@@ -136,6 +137,7 @@ class Monitor:
         self._had_owner = False
         self._cleaner_run = False
         self._quiet_since = 0.0
+        self._idle_s = float(os.environ.get("ORLOP_MONITOR_IDLE_S") or IDLE_S)
         self._server = Server(self.loop, {task_v2.SERVICE: self._methods()}, on_idle=self._look_around)
         for path in self._addresses:
             exitfile.unlink_quietly(path)
@@ -396,16 +398,20 @@ class Monitor:
             except errors.OrlopError:
                 pass  # it has ended: that is what was wanted
         try:
-            cgroup = self._cgroup or self._cgroup_of_spec()
-            if cgroup is not None and any(os.path.isdir(path) for path in cgroup.directories()):
+            self._remove_cgroup()
+            mounts.unmount_all(f"{self.bundle}/rootfs")
+        except (errors.OrlopError, OSError) as error:
+            return errors.RuntimeFailed(f"cannot clean up after {self.config.id}: {error}")
+        return None
+
+    def _remove_cgroup(self) -> None:
+        cgroup = self._cgroup or self._cgroup_of_spec()
+        while cgroup is not None and any(os.path.isdir(path) for path in cgroup.directories()):
+            try:
                 cgroups.kill_all(cgroup)
                 cgroups.remove(cgroup)
-            mounts.unmount_all(f"{self.bundle}/rootfs")
-        except errors.OrlopError as error:
-            return error
-        except OSError as error:
-            return errors.from_os(error, f"cannot clean up after {self.config.id}")
-        return None
+            except FileNotFoundError:
+                continue  # somebody else removed a part of it at this moment
 
     def _cgroup_of(self, pid: int) -> cgroups.Cgroup:
         """The container's cgroups, without those it shares with this monitor: they are killed and removed."""
@@ -463,10 +469,9 @@ class Monitor:
             process.close()
         self._processes.clear()
 
-    @staticmethod
-    def _delete_response(process: Process) -> task_v2.DeleteResponse:
+    def _delete_response(self, process: Process) -> task_v2.DeleteResponse:
         exited = process.exited
-        if exited is None:
+        if exited is None or not (process.exec_id or self._started_ns):
             return task_v2.DeleteResponse(process.pid)
         return task_v2.DeleteResponse(process.pid, exited.exit_status, Timestamp.from_ns(exited.exited_ns))
 
@@ -622,7 +627,7 @@ class Monitor:
             raise errors.FailedPrecondition(f"task {self.config.id} is not deleted")
         if self._busy and not request.now:
             raise errors.FailedPrecondition(f"task {self.config.id} is being {self._busy}")
-        self.loop.after(0, lambda: self._server.shutdown(self._leave))
+        self.loop.after(0, self._leave)  # after the answer: that the connection closes means that we are gone
         return Empty()
 
     def _client_gone(self) -> None:
@@ -644,7 +649,7 @@ class Monitor:
                 self.loop.after(CLEANER_GRACE_S, self._run_cleaner)
         if not self._server.connections and not self._attach.clients:
             self._quiet_since = time.monotonic()
-            self.loop.after(IDLE_S, self._go_if_quiet)
+            self.loop.after(self._idle_s, self._go_if_quiet)
 
     def _run_cleaner(self) -> None:
         if self._cleaner_run or self._deleted or self._busy or self._attach.owners:
@@ -666,10 +671,14 @@ class Monitor:
         if self._server.connections or self._busy:
             self.loop.after(UNUSED_S, self._go_if_unused)
         else:
-            self._server.shutdown(self._leave)
+            self._leave()
 
     def _go_if_quiet(self) -> None:
-        if self._server.connections or self._attach.clients or time.monotonic() - self._quiet_since < IDLE_S * 0.9:
+        if (
+            self._server.connections
+            or self._attach.clients
+            or time.monotonic() - self._quiet_since < self._idle_s * 0.9
+        ):
             return
         if self._busy:
             return
@@ -677,7 +686,7 @@ class Monitor:
         def removed(error: errors.OrlopError | None) -> None:
             if error is None:
                 self._forget_task()
-                self._server.shutdown(self._leave)
+                self._leave()
 
         self._remove_task(removed)
 
@@ -699,6 +708,7 @@ class Monitor:
 
     def recover(self) -> None:
         """Take over what a monitor that is no more has left in this bundle."""
+        self._kill_strays()
         init = exitfile.read_init(self.bundle)
         process = Process(self.loop, self._reaper, "", Stdio(self.loop, False), self._init_ended)
         self._processes[""] = process
@@ -714,8 +724,20 @@ class Monitor:
         if ended is None and init is not None and init.started_ns:
             ended = exitfile.Exited(exitfile.UNKNOWN_STATUS, 0, init.pid)
             exitfile.write_exit(self.bundle, ended, durable=False)
-            self._record_pending = ended
+        self._record_pending = ended  # the dead one may not have come to it
         process.exited = ended or exitfile.Exited(exitfile.UNKNOWN_STATUS, 0)
+
+    def _kill_strays(self) -> None:
+        """End commands of the OCI runtime that the dead monitor had started: they would go on making the container."""
+        for name in os.listdir("/proc"):
+            if not name.isdigit():
+                continue
+            try:
+                words = os.fsdecode(fsio.read_file(f"/proc/{name}/cmdline", 1 << 20)).split("\0")
+                if words[0] == self.config.runtime[0] and any(word.startswith(self.bundle) for word in words):
+                    os.kill(int(name), 9)
+            except (OSError, errors.ResourceExhausted):
+                continue  # it has just ended
 
     def _find(self, exec_id: str) -> Process:
         process = self._processes.get(exec_id)

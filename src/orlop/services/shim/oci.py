@@ -6,9 +6,11 @@ runtime follows. Every command's log (JSON, one object a line) and standard erro
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from ...base import errors, jsonio
+from ...base.kernel import mounts, namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,8 +105,6 @@ class Runtime:
     def _spawn(self, argv: Sequence[str], stdio: tuple[int, int, int]) -> int:
         if not self._hide_unified:
             return _posix_spawn(argv, stdio)
-        from ...base.kernel import mounts, namespaces
-
         # For the length of one exec this process itself lives in a mount namespace of its own: cheaper than a fork of
         # Python, and no other process sees it. Only the covered mount becomes private; the rest keeps propagating, so
         # that shared volumes work. The namespace ends with the runtime, and keeps nobody's mounts busy.
@@ -164,17 +164,22 @@ class _Command:
         name = f"{self._runtime.name} {self._verb}"
         error: errors.OrlopError | None = None
         if self._too_late:
+            last = _one_line(self._noise())
+            said = f"; it said: {last}" if last else ""
             error = errors.RuntimeFailed(
-                f"{name} did not end within {self._runtime._timeout:g} s and was killed",
+                f"{name} did not end within {self._runtime._timeout:g} s and was killed{said}",
                 advice="the OCI runtime hangs: look at the machine's load and at the runtime's own state",
             )
         elif how.status:
-            noise = _read_all(self._err) or (self._said() if self._said is not None else b"")
-            error = failure(name, how.status, _read_log(self._log), noise)
+            error = failure(name, how.status, _read_log(self._log), self._noise())
         try:
             self.finish(error)
         finally:
             self._runtime._reaper.release()
+
+    def _noise(self) -> bytes:
+        """What it printed on standard error."""
+        return _read_all(self._err) or (self._said() if self._said is not None else b"")
 
     def finish(self, error: errors.OrlopError | None) -> None:
         out = b"" if error is not None else _read_all(self._out)
@@ -274,8 +279,6 @@ def _read_all(fd: int) -> bytes:
 
 def _posix_spawn(argv: Sequence[str], stdio: tuple[int, int, int]) -> int:
     # Duplicates above 2 first: one of the three may be a low number itself, which the next would overwrite.
-    import fcntl
-
     held = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in stdio]
     try:
         actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(held)]

@@ -6,6 +6,7 @@ May import only the interpreter's cheap modules.
 from __future__ import annotations
 
 import os
+import time
 
 from ...base import errors
 from ...base.kernel import process as kernel_process
@@ -123,10 +124,8 @@ class Process:
             self._pidfd = -1
 
     def _vanished(self) -> None:
-        from time import time_ns
-
         self._loop.forget(self._pidfd)
-        self._settle(Exited(UNKNOWN_STATUS, time_ns(), self.pid))
+        self._settle(Exited(UNKNOWN_STATUS, time.time_ns(), self.pid))
 
     def _ended(self, how: Exit) -> None:
         exited = Exited(how.status, how.at_ns, self.pid)

@@ -19,12 +19,13 @@ if __name__ == "__main__":
 import _signal  # type: ignore[import-not-found]  # `signal` itself brings enum
 import _socket
 import gc
+import select
+import time
+from _blake2 import blake2b
 
 from orlop.base import errors, fsio, jsonio
-from orlop.base.kernel import cgroups, namespaces  # noqa: F401 - loaded here, shared by all monitors
+from orlop.base.kernel import cgroups
 from orlop.base.kernel import process as kernel_process
-from orlop.base.ttrpc import unixsock
-from orlop.base.ttrpc.loop import READ, Loop
 from orlop.services.shim import exitfile, monitor, spawner
 
 TYPE_CHECKING = False
@@ -32,118 +33,118 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 IDLE_S = 60.0
+"""How long a spawner waits for the next request (ORLOP_SPAWNER_IDLE_S sets it)."""
 _LOOK_S = 1.0
+_REQUEST_TIMEOUT_S = 10.0
 _MAX_REQUEST_BYTES = 1 << 16
 
 
-class Spawner:
-    """Serves requests on the inherited socket."""
+def serve(state_dir: str, path: str) -> None:
+    """Fork a child for every connection, until nobody has come for IDLE_S or the socket's name is gone.
 
-    def __init__(self, state_dir: str, path: str) -> None:
-        self._state_dir = state_dir
-        self._path = path
-        self._loop = Loop()
-        self._listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, spawner.LISTEN_FD)
-        self._listener.setblocking(False)
-        self._clients: dict[int, tuple[_socket.socket, bytearray]] = {}
-        self._layout = cgroups.detect()
-        self._idle_s = float(os.environ.get("ORLOP_SPAWNER_IDLE_S") or IDLE_S)
-        self._last_ns = monotonic_ns()
-        self._loop.watch(spawner.LISTEN_FD, READ, lambda _: self._accept())
-        self._loop.after(min(_LOOK_S, self._idle_s), self._look)
+    All that is done before the fork is done again and again in the process whose memory the monitors share, and each
+    page it writes is a page they no longer do: the request is read in the child.
+    """
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, spawner.LISTEN_FD)
+    listener.setblocking(False)
+    layout = cgroups.detect()
+    idle_s = float(os.environ.get("ORLOP_SPAWNER_IDLE_S") or IDLE_S)
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    gc.collect()
+    gc.freeze()
+    last = time.monotonic()
+    while True:
+        if poll.poll(min(_LOOK_S, idle_s) * 1000):
+            while _fork_for_next(listener, state_dir, path, layout):
+                pass
+            last = time.monotonic()
+        elif not os.path.lexists(path):
+            return
+        elif time.monotonic() - last >= idle_s and _withdraw(path):
+            # Who connected before the name was gone is still served; who asks from here on starts another spawner.
+            while _fork_for_next(listener, state_dir, path, layout):
+                pass
+            return
 
-    def run(self) -> None:
-        self._loop.run()
 
-    def _look(self) -> None:
-        """Go when nobody needs us, or when the state directory is gone."""
-        if not os.path.lexists(self._path):
-            self._loop.stop()
-        elif not self._clients and monotonic_ns() - self._last_ns >= self._idle_s * 1e9:
-            self._go()
-        self._loop.after(min(_LOOK_S, self._idle_s), self._look)
+def _fork_for_next(listener: _socket.socket, state_dir: str, path: str, layout: cgroups.Layout) -> bool:
+    """Accept one connection and fork its child; False when there is none."""
+    try:
+        fd, _ = listener._accept()  # type: ignore[attr-defined]  # what socket.accept itself calls
+    except OSError:
+        return False
+    try:
+        child = not os.fork()
+    except OSError:
+        child = False  # no more processes: the client sees its connection closed
+    if child:
+        _become_monitor(fd, state_dir, path, layout)
+    os.close(fd)
+    return True
 
-    def _go(self) -> None:
+
+def _withdraw(path: str) -> bool:
+    """Take the socket's name away, unless somebody is about to ask."""
+    try:
+        lock = fsio.lock(f"{path}.lock", wait=False)
+    except errors.Unavailable:
+        return False
+    with lock:
+        exitfile.unlink_quietly(path)
+    return True
+
+
+def _become_monitor(fd: int, state_dir: str, path: str, layout: cgroups.Layout) -> NoReturn:
+    """In the child: take the request, be a monitor, answer once it serves, live until its task is gone."""
+    status = 1
+    try:
+        os.setsid()
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, _keep_only(fd))
+        client.settimeout(_REQUEST_TIMEOUT_S)
+        request = _request(client)
+        if request is None:
+            os._exit(0)
         try:
-            lock = fsio.lock(f"{self._path}.lock", wait=False)
-        except errors.Unavailable:
-            return  # somebody is about to ask
-        with lock:
-            exitfile.unlink_quietly(self._path)
-        self._accept()  # who connected before the name was gone is still served
-        if self._clients:
-            self._last_ns = monotonic_ns()
-        else:
-            self._loop.stop()
+            if request.get("op") == "stop":
+                exitfile.unlink_quietly(path)
+                os.kill(os.getppid(), _signal.SIGTERM)
+                os._exit(0)
+            if request.get("op") != "monitor":
+                raise errors.InvalidArgument(f"the spawner does not know {request.get('op')!r}")
+            bundle = str(request.get("bundle"))
+            one, lock = _prepare(state_dir, bundle, bool(request.get("recover")), layout)
+        except (errors.OrlopError, OSError, ValueError) as error:
+            _answer(client, _refusal(error))
+            os._exit(status)
+        _answer(client, {"address": f"unix://{one.address}", "pid": os.getpid()})
+        client.close()
+        one.loop.run()
+        status = 0
+        lock.release()
+    except BaseException:  # noqa: BLE001 - the last frame of the process: nothing may run the spawner's code after
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client = unixsock.accept(self._listener)
-            except OSError:
-                return
-            fd = client.fileno()
-            self._clients[fd] = (client, bytearray())
-            self._loop.watch(fd, READ, lambda _, fd=fd: self._read(fd))  # type: ignore[misc]
 
-    def _read(self, fd: int) -> None:
-        client, request = self._clients[fd]
+def _request(client: _socket.socket) -> dict[str, Any] | None:
+    """The line that the client sent; None when it went without one. Raises InvalidArgument for what is no request."""
+    line = b""
+    while not line.endswith(b"\n"):
         try:
             chunk = client.recv(_MAX_REQUEST_BYTES)
-        except BlockingIOError:
-            return
         except OSError:
-            chunk = b""
-        request += chunk
-        if chunk and b"\n" not in request and len(request) < _MAX_REQUEST_BYTES:
-            return
-        del self._clients[fd]
-        self._loop.forget(fd)
-        try:
-            if request.endswith(b"\n"):
-                self._serve(client, jsonio.loads(request))
-        except (errors.OrlopError, ValueError, OSError) as error:
-            _answer(client, _refusal(error))
-        finally:
-            client.close()
-            self._last_ns = monotonic_ns()
-
-    def _serve(self, client: _socket.socket, request: dict[str, Any]) -> None:
-        if request.get("op") == "stop":
-            exitfile.unlink_quietly(self._path)
-            self._loop.stop()
-            return
-        if request.get("op") != "monitor":
-            raise errors.InvalidArgument(f"the spawner does not know {request.get('op')!r}")
-        bundle = str(request["bundle"])
-        pid = os.fork()
-        if not pid:
-            self._become_monitor(client, bundle, bool(request.get("recover")))
-
-    def _become_monitor(self, client: _socket.socket, bundle: str, recover: bool) -> NoReturn:
-        """In the child. Answers the client itself, once it serves: the spawner waits for nobody."""
-        status = 1
-        try:
-            os.setsid()
-            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-            fd = _keep_only(client.fileno())
-            answerer = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
-            answerer.setblocking(True)
-            try:
-                one, lock = _prepare(self._state_dir, bundle, recover, self._layout)
-            except (errors.OrlopError, OSError, ValueError) as error:
-                _answer(answerer, _refusal(error))
-                os._exit(1)
-            address = fsio.read_file(f"{bundle}/{exitfile.ADDRESS}", 4096).decode("utf-8", "surrogateescape")
-            _answer(answerer, {"address": address, "pid": os.getpid()})
-            answerer.close()
-            one.loop.run()
-            status = 0
-            lock.release()
-        except BaseException:  # noqa: BLE001 - the last frame of the process: nothing may run the spawner's code after
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(status)
+            return None
+        line += chunk
+        if not chunk or len(line) > _MAX_REQUEST_BYTES:
+            return None
+    try:
+        said = jsonio.loads(line)
+    except ValueError:
+        said = None
+    return said if isinstance(said, dict) else {}
 
 
 def _prepare(state_dir: str, bundle: str, recover: bool, layout: cgroups.Layout) -> tuple[monitor.Monitor, fsio.Lock]:
@@ -157,21 +158,21 @@ def _prepare(state_dir: str, bundle: str, recover: bool, layout: cgroups.Layout)
         lock = fsio.lock(f"{bundle}/{exitfile.LOCK}", wait=False)
     except errors.Unavailable:
         raise errors.AlreadyExists(f"a monitor lives in {bundle} already") from None
-    kernel_process.set_subreaper()
-    kernel_process.set_name("orlop-monitor")
-    sockets = f"{state_dir}/s"
-    fsio.make_dirs(sockets)
-    name = f"{sockets}/{_short_name(bundle)}"
-    box: list[fsio.Lock] = [lock]
-    one = monitor.Monitor(bundle, f"{name}.sock", f"{name}.attach", layout, lambda: box[0].release())
-    if recover:
-        one.recover()
+    try:
+        kernel_process.set_subreaper()
+        kernel_process.set_name("orlop-monitor")
+        fsio.make_dirs(f"{state_dir}/s")
+        name = f"{state_dir}/s/{_short_name(bundle)}"
+        one = monitor.Monitor(bundle, f"{name}.sock", f"{name}.attach", layout, lock.release)
+        if recover:
+            one.recover()
+    except BaseException:
+        lock.release()
+        raise
     return one, lock
 
 
 def _short_name(bundle: str) -> str:
-    from _blake2 import blake2b
-
     return str(blake2b(os.fsencode(bundle), digest_size=8).hexdigest())
 
 
@@ -199,13 +200,6 @@ def _answer(client: _socket.socket, said: dict[str, Any]) -> None:
         pass  # it has gone: nobody is waiting
 
 
-def monotonic_ns() -> int:
-    """The clock of idleness."""
-    import time
-
-    return time.monotonic_ns()
-
-
 def main() -> None:
     """Entry."""
     state_dir, path = sys.argv[1:3]
@@ -219,10 +213,7 @@ def main() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     for number in (_signal.SIGPIPE, _signal.SIGCHLD, _signal.SIGHUP):
         _signal.signal(number, _signal.SIG_IGN)  # SIGCHLD: monitors are nobody's zombies
-    one = Spawner(state_dir, path)
-    gc.collect()
-    gc.freeze()
-    one.run()
+    serve(state_dir, path)
 
 
 if __name__ == "__main__":

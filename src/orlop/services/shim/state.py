@@ -52,6 +52,8 @@ def read(bundle: str, record_dir: str) -> TaskState:
         if ended is None:
             if alive:  # its monitor is about to write how it ended
                 return TaskState("running", init.pid, None, init.started_ns, 0, True)
+            if not init.started_ns:
+                return TaskState("created")  # it was taken away before it was ever started
             return TaskState("exited", 0, exitfile.UNKNOWN_STATUS, init.started_ns)
     if ended is None and alive:
         return TaskState("created", monitor_alive=True)
