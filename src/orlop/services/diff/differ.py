@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _READ = 1 << 18
 _EMIT, _DELETE, _SAME = "emit", "delete", "same"
 
+_Place = tuple[int, bytes]
+"""A directory's descriptor and a name in it."""
+
 _File = tuple[int, int]
 """What tells one file from another, whatever its names: device and inode."""
 
@@ -126,9 +129,7 @@ class _Comparison:
     def _walk(self) -> Iterator[_Event]:
         above, below = self._above, self._below
         root = above.root
-        if below is None or not self._same(
-            os.fstat(below.root.fd), os.fstat(root.fd), below.root.fd, root.fd, None, None
-        ):
+        if below is None or not self._same(*_root(below), *_root(above)):
             yield _Event(_EMIT, root, b"", b"")
         todo: list[tuple[bytes, Dir, Dir | None, bytes]] = []
 
@@ -175,18 +176,9 @@ class _Comparison:
     ) -> bool:
         if was is None or old is None or self._below is None:
             return False
-        below, above = self._below.fd(old), self._above.fd(node)
-        return self._same(was, now, xattrs.place(below, name), xattrs.place(above, name), (below, name), (above, name))
+        return self._same(was, (self._below.fd(old), name), now, (self._above.fd(node), name))
 
-    def _same(
-        self,
-        was: os.stat_result,
-        now: os.stat_result,
-        was_at: int | bytes,
-        now_at: int | bytes,
-        was_in: tuple[int, bytes] | None,
-        now_in: tuple[int, bytes] | None,
-    ) -> bool:
+    def _same(self, was: os.stat_result, was_at: _Place, now: os.stat_result, now_at: _Place) -> bool:
         mode = now.st_mode
         if (was.st_mode, was.st_uid, was.st_gid, was.st_mtime_ns) != (mode, now.st_uid, now.st_gid, now.st_mtime_ns):
             return False
@@ -194,19 +186,18 @@ class _Comparison:
             return True
         if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and was.st_rdev != now.st_rdev:
             return False
-        if stat.S_ISLNK(mode) and os.readlink(was_at) != os.readlink(now_at):  # type: ignore[arg-type]
-            return False
         if stat.S_ISREG(mode) and was.st_size != now.st_size:
             return False
-        if xattrs.get(was_at) != xattrs.get(now_at):
+        old, new = xattrs.place(*was_at), xattrs.place(*now_at)
+        if stat.S_ISLNK(mode) and os.readlink(old) != os.readlink(new):
             return False
-        if not stat.S_ISREG(mode) or was_in is None or now_in is None:
+        if xattrs.get(old) != xattrs.get(new):
+            return False
+        if not stat.S_ISREG(mode) or (now.st_mtime_ns % SECOND_NS and not self._exact):
             return True
-        if now.st_mtime_ns % SECOND_NS and not self._exact:
-            return True
-        return self._same_content(was_in, now_in)
+        return self._same_content(was_at, now_at)
 
-    def _same_content(self, was: tuple[int, bytes], now: tuple[int, bytes]) -> bool:
+    def _same_content(self, was: _Place, now: _Place) -> bool:
         flags = (OPEN_FLAGS & ~os.O_DIRECTORY) | os.O_NONBLOCK | os.O_NOCTTY
         one = os.open(was[1], flags, dir_fd=was[0])
         try:
@@ -223,6 +214,11 @@ class _Comparison:
                 os.close(other)
         finally:
             os.close(one)
+
+
+def _root(directories: Directories) -> tuple[os.stat_result, _Place]:
+    fd = directories.root.fd
+    return os.fstat(fd), (fd, b".")
 
 
 def _status(directories: Directories, node: Dir, name: bytes) -> os.stat_result | None:
