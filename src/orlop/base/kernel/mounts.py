@@ -53,7 +53,6 @@ __all__ = [
     "mountinfo",
     "parse_options",
     "split_lowerdir",
-    "sync_filesystem",
     "umount2",
     "unmount",
     "unmount_all",
@@ -89,8 +88,6 @@ MNT_FORCE = 1
 MNT_DETACH = 2
 MNT_EXPIRE = 4
 UMOUNT_NOFOLLOW = 8
-
-_RESOLVE_IN_ROOT = 0x10  # <linux/openat2.h>
 
 _ATIME = MS_NOATIME | MS_RELATIME | MS_STRICTATIME
 _PER_MOUNT = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOSYMFOLLOW | MS_NODIRATIME | _ATIME
@@ -294,18 +291,6 @@ def unmount_under(path: str, *, lazy: bool = True) -> int:
     return count
 
 
-def sync_filesystem(path: str) -> None:
-    """Make everything written to the file system that holds `path` durable (syncfs(2)).
-
-    Raises OSError, also (since Linux 5.8) for writes of before that failed.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _sys.call("syncfs", fd, path=path)
-    finally:
-        os.close(fd)
-
-
 def escape_path(path: str, *, lower: bool = False) -> str:
     """A path as an overlay's option string takes it; lower: as one of lowerdir's, which ":" separates."""
     escaped = path.replace("\\", "\\\\").replace(",", "\\,")
@@ -331,12 +316,11 @@ def _place(target: str, below: str) -> tuple[str, int]:
     below = below.strip("/")
     if not below or below == ".":
         return target, -1
-    import sys
+    from . import files
 
     root = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        how = b"".join(word.to_bytes(8, sys.byteorder) for word in (os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT))
-        fd = _sys.syscall(_sys.SYS_openat2, root, _sys.encode(below), how, len(how), path=f"{target}/{below}")
+        fd = files.openat2(root, below, os.O_PATH, resolve=files.RESOLVE_IN_ROOT)
     finally:
         os.close(root)
     return f"/proc/self/fd/{fd}", fd

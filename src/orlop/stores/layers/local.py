@@ -56,20 +56,6 @@ def lock_path(root: str, diff_id: str) -> str:
     return f"{root}/locks/layer-{diff_id.replace(':', '-')}"
 
 
-def remove_layer_files(root: str, diff_id: str) -> None:
-    """Take the directory of a layer that has no row out of the way. The caller holds the layer's flock.
-
-    The bytes go at the next `cleanup`. Raises OSError.
-    """
-    link = _link_path(root, diff_id)
-    try:
-        if os.readlink(link) == _link_target(diff_id):
-            os.unlink(link)
-    except OSError:
-        pass
-    _to_trash(root, os.path.dirname(tree_path(root, diff_id)))
-
-
 class LocalLayerStore:
     """The layer store of a root directory; shared by all namespaces. Safe in many threads and processes."""
 
@@ -114,10 +100,24 @@ class LocalLayerStore:
                 with self._db.write() as tx:
                     rows.delete(tx, diff_id)
                 faults.point("layers.remove.row")
-                remove_layer_files(self._root, diff_id)
+                _remove_files(self._root, diff_id)
                 lock.release(unlink=True)
         except OSError as error:
             raise _failure(error, f"remove layer {diff_id}") from error
+
+    def remove_files(self, diff_id: str) -> None:
+        """Take the files of a layer that has no row (any more) out of the way; they are deleted by `cleanup`.
+
+        Does nothing when it has a row, or is being built or removed by another. Raises OSError.
+        """
+        lock = self._try_lock(diff_id)
+        if lock is None:
+            return
+        try:
+            if not self._has_row(diff_id):
+                _remove_files(self._root, diff_id)
+        finally:
+            lock.release(unlink=True)
 
     def cleanup(self) -> None:
         """Delete what was removed, and what crashes left. Layers being built are left alone."""
@@ -146,16 +146,8 @@ class LocalLayerStore:
                 known = {row.diff_id for row in rows.listed(tx)} if names else set()
             for name in names:
                 diff_id = f"{algorithm}:{name}"
-                if diff_id in known:
-                    continue
-                lock = self._try_lock(diff_id)
-                if lock is None:
-                    continue
-                try:
-                    if not self._has_row(diff_id):
-                        remove_layer_files(self._root, diff_id)
-                finally:
-                    lock.release(unlink=True)
+                if diff_id not in known:
+                    self.remove_files(diff_id)
 
     def _has_row(self, diff_id: str) -> bool:
         with self._db.read() as tx:
@@ -238,10 +230,8 @@ class LocalBuilder:
         return _layer(self._root, row)
 
     def _publish(self, target: str) -> None:
-        from ...base.kernel import mounts
-
         faults.point("layers.commit.sync")
-        mounts.sync_filesystem(self._ingest)
+        sync(self._ingest)
         faults.point("layers.commit.synced")
         parent = os.path.dirname(target)
         fsio.make_dirs(parent)
@@ -301,10 +291,35 @@ def _failure(error: OSError, doing: str) -> errors.OrlopError:
     return errors.Internal(found.message) if isinstance(found, (errors.AlreadyExists, errors.NotFound)) else found
 
 
+def sync(directory: str) -> None:
+    """Make all that was written to a directory's file system durable: one syncfs for any number of files.
+
+    Raises OSError, also (since Linux 5.8) for earlier writes that failed.
+    """
+    from ...base.kernel import files
+
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        files.syncfs(fd)
+    finally:
+        os.close(fd)
+
+
 def empty_trash(directory: str) -> None:
     """Delete what lies in a trash directory. Two at once do not disturb each other."""
     for name in _names(directory):
         fsio.remove_tree(f"{directory}/{name}")
+
+
+def _remove_files(root: str, diff_id: str) -> None:
+    """Take the directory of a layer that has no row out of the way. The caller holds the layer's flock."""
+    link = _link_path(root, diff_id)
+    try:
+        if os.readlink(link) == _link_target(diff_id):
+            os.unlink(link)
+    except OSError:
+        pass
+    _to_trash(root, os.path.dirname(tree_path(root, diff_id)))
 
 
 def _to_trash(root: str, path: str) -> str:

@@ -15,6 +15,7 @@ import os
 import stat
 
 from ...base import errors, faults, fsio
+from ..layers.local import sync
 from ..metadata import filters as _filters
 from ..metadata import labels as _labels
 from ..metadata import layers as _layers
@@ -412,9 +413,7 @@ def _statuses(directory: str) -> Iterator[os.stat_result]:
 
 def _settle(directory: str) -> Usage:
     """Make a directory's content durable, and measure it."""
-    from ...base.kernel import mounts
-
-    mounts.sync_filesystem(directory)
+    sync(directory)
     return measure(directory)
 
 
