@@ -8,6 +8,8 @@ import socket
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orlop.base import errors
 from orlop.base.cancel import Cancel
@@ -172,6 +174,32 @@ def test_a_body_in_chunks_comes_whole_and_the_connection_is_kept(registry, clien
     assert drain(client.open_blob(reference, descriptor)) == DATA
     assert drain(client.open_blob(reference, descriptor), 7_777) == DATA
     assert registry.connections == 2
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["drop", "close", "hangup", "full", "chunked", "500"]), st.integers(0, 300_000)),
+        max_size=4,
+    ),
+    st.integers(0, 299_999),
+    st.booleans(),
+)
+def test_whatever_breaks_the_bytes_are_right(faults, offset, ranges):
+    data = DATA[:300_000]
+    with (
+        FaultRegistry(ranges=ranges) as registry,
+        RegistryClient(hosts_dirs=(), docker_config="/nonexistent", sleep=lambda seconds: None) as client,
+    ):
+        reference, descriptor = layer_of(registry, data)
+        for kind, at in faults:
+            if kind == "500":
+                registry.fault("status", status=500)
+            else:
+                registry.fault(kind, at=at if kind in ("drop", "close") else 0)
+        stream = client.open_blob(reference, descriptor, offset=offset)
+        assert stream.offset in (0, offset)
+        assert data[: stream.offset] + drain(stream, 50_000) == data
 
 
 # ---------------------------------------------------------------------- ranges

@@ -229,6 +229,14 @@ def test_a_refusal_in_the_middle_of_an_upload_is_told(registry, client, source):
     assert len(registry.seen("PUT")) == 1
 
 
+@pytest.mark.parametrize("kind", ["file", "remote"])
+def test_a_refusal_before_the_body_was_read_is_told(registry, client, source, kind):
+    registry.fault("early", method="PUT", status=403, code="DENIED", message="quota exceeded")
+    with pytest.raises(errors.PermissionDenied, match="quota exceeded"):
+        client.push_blob(at(registry), DESCRIPTOR, source if kind == "file" else RemoteSource)
+    assert client.push_blob(at(registry), DESCRIPTOR, source) == "uploaded"
+
+
 def test_a_source_of_the_wrong_size_is_not_sent(registry, client, source):
     with pytest.raises(errors.DataLoss, match="has 3000000 bytes, its descriptor says 3000001"):
         client.push_blob(at(registry), DESCRIPTOR.replace(size=len(DATA) + 1), source)

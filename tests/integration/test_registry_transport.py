@@ -166,7 +166,7 @@ def test_other_hosts_are_not_used_over_plain_http_unless_asked(make_client, monk
         monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: answer)
         name = f"registry.example:{registry.port}"
         with pytest.raises(errors.Unavailable, match="does not speak TLS") as caught:
-            make_client(retries=0).ping(name)
+            make_client().ping(name)
         assert "--insecure-registry" in caught.value.advice
         assert registry.requests == []
         assert make_client(plain_http=True).ping(name) == f"http://{name}/v2"

@@ -227,6 +227,7 @@ class Cutter:
         self.passed = {"down": 0, "up": 0}
         self.cuts = 0
         self._threads = []
+        self._sockets = []
         self._lock = threading.Lock()
 
     def __enter__(self):
@@ -238,6 +239,8 @@ class Cutter:
         self._listener.close()
         for thread in self._threads:
             thread.join()
+        for sock in self._sockets:
+            sock.close()
 
     def _start(self, target, *arguments):
         thread = threading.Thread(target=target, args=arguments, daemon=True)
@@ -251,6 +254,7 @@ class Cutter:
             except OSError:
                 return
             far = socket.create_connection((self._target[0], int(self._target[1])))
+            self._sockets += [near, far]
             self._start(self._copy, near, far, "up")
             self._start(self._copy, far, near, "down")
 

@@ -29,6 +29,7 @@ often it strikes (-1: always), `after` how many matching requests it lets pass f
     digest    a wrong Docker-Content-Digest
     nodigest  no Docker-Content-Digest
     expire    all tokens given out so far expire just before this request is looked at
+    early     as `status`, but answered before the request's body is read, and closed
     hangup    close without any answer
     lost      do what was asked, then close without an answer
 """
@@ -359,6 +360,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             super().finish()
         except OSError:
             pass
+        if self.context is not None:
+            self.connection.close()
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -389,6 +392,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             assert self.strike is not None
             self._error(self.strike.status, self.strike.code, self.strike.message, self.strike.headers)
             return
+        if kind == "early":
+            assert self.strike is not None
+            self._error(self.strike.status, self.strike.code, self.strike.message, self.strike.headers)
+            raise _Refused
         if kind == "html":
             self._read_body()
             assert self.strike is not None

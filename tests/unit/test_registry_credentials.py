@@ -115,6 +115,13 @@ def test_a_helper_is_asked_once_and_believed(home):
     assert len(calls(home)) == 2
 
 
+def test_a_login_by_another_process_is_seen(home):
+    store = store_of(home, {"auths": {}})
+    assert store.find("a.io") is None
+    store_of(home).store("a.io", Credentials("u", "p"))
+    assert store.find("a.io") == Credentials("u", "p")
+
+
 def test_a_helpers_token_is_an_identity_token(home):
     helper(home, "fake", """echo '{"Username":"<token>","Secret":"it"}'""")
     assert store_of(home, {"credsStore": "fake"}).find(HUB) == Credentials(identity_token="it")

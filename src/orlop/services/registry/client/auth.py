@@ -165,6 +165,9 @@ class Authorizer:
                 return token
             token = self._fetch_token(endpoint, challenge, scopes, credentials, cancel)
             with self._lock:
+                now = self._clock()
+                for old in [k for k, t in self._tokens.items() if t.expires <= now]:
+                    del self._tokens[old]
                 self._tokens[key] = token
             return token
         finally:

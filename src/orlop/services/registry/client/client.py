@@ -159,6 +159,8 @@ class RegistryClient:
             size = response.length
             kind = protocol.media_type(response.header("Content-Type"))
             response.close()
+            if response.status in retry.STATUSES:  # it was asked often enough
+                raise self.error_for(response, f"manifest {reference}")
             if response.status == 200 and told and size is not None and kind in protocol.MANIFEST_TYPES:
                 try:
                     digest = digests.parse(told)

@@ -38,6 +38,7 @@ FILL = 256 << 10
 """A read of a body goes on until so many bytes are there, so that its user is not called for each packet."""
 _DRAIN = 64 << 10
 _ERROR_BODY = 64 << 10
+_ERROR_PATIENCE_S = 5.0
 
 
 class Connection:
@@ -148,6 +149,7 @@ class Response:
         url: Url,
         stall_timeout: float,
         give_back: Callable[[Connection], None],
+        cancel: Cancel,
     ) -> None:
         self.url = url
         self.method = method
@@ -155,6 +157,7 @@ class Response:
         self.reason = raw.reason or ""
         self._give_back = give_back
         self._stall_timeout = stall_timeout
+        self._cancel = cancel
         self._connection: Connection | None = connection
         self._raw = raw
         self._keep = not raw.will_close and not connection.unfinished
@@ -178,8 +181,8 @@ class Response:
         text = self.header("Content-Length").strip()
         return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
-    def readinto(self, view: memoryview, cancel: Cancel) -> int:
-        """Read into view; 0 at the end of the body.
+    def readinto(self, view: memoryview, cancel: Cancel, stall_timeout: float = 0.0) -> int:
+        """Read into view; 0 at the end of the body. stall_timeout: seconds, when not the transport's.
 
         What arrived before a failure is handed over first. Raises ShortBody when the connection is closed before the
         announced end, Dropped, Stalled, Cancelled, DeadlineExceeded.
@@ -193,7 +196,7 @@ class Response:
         wanted = min(len(view), FILL) if self._left is None else min(len(view), FILL, self._left)
         try:
             with cancel.closing(connection.abort):
-                connection.sock.settimeout(patience(cancel, self._stall_timeout))
+                connection.sock.settimeout(patience(cancel, stall_timeout or self._stall_timeout))
                 while count < wanted:
                     got = self._some(view[count:wanted])
                     if got == 0:
@@ -258,14 +261,11 @@ class Response:
     def error_body(self) -> bytes:
         """The beginning of the body, as far as it can be had: for a message. Never raises for the network's sake."""
         if self._error_body is None:
-            from ....base.cancel import Cancel
-
             buffer = memoryview(bytearray(_ERROR_BODY))
             size = 0
             try:
-                patience = Cancel(min(10.0, self._stall_timeout))
                 while size < len(buffer):
-                    count = self.readinto(buffer[size:], patience)
+                    count = self.readinto(buffer[size:], self._cancel, min(_ERROR_PATIENCE_S, self._stall_timeout))
                     if count == 0:
                         break
                     size += count
@@ -324,8 +324,9 @@ def translate(error: BaseException, where: str, stall_timeout: float, cancel: Ca
         return errors.InvalidArgument(f"{where}: {error}")
     if isinstance(error, http.client.HTTPException):
         cancel.check()
-        kind = failures.NotTls if isinstance(error, http.client.BadStatusLine) else errors.Unavailable
-        return kind(f"{where} does not answer in HTTP ({type(error).__name__})", advice="is this a registry?")
+        return errors.Unavailable(
+            f"{where} does not answer in HTTP ({type(error).__name__})", advice="is this a registry?"
+        )
     if isinstance(error, ValueError):  # a field or a target with characters that HTTP does not allow
         return errors.InvalidArgument(f"{where}: request not sent: {error}")
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 import os
 import threading
+import time
 
 from ....base import errors, fsio, jsonio
 from ....base.cancel import NEVER, Cancel
@@ -26,6 +27,8 @@ TOKEN_USER = "<token>"  # noqa: S105 - a name, not a secret
 """The user name by which a helper says that the secret is an identity token."""
 HELPER_TIMEOUT_S = 60.0
 _LIMIT = 4 << 20
+_KEEP_S = 300.0
+"""What files and helpers said is used so long, while config.json stays as it is."""
 _NOT_FOUND = ("credentials not found", "no credentials server url", "no credentials username")
 
 
@@ -57,6 +60,8 @@ class CredentialStore:
         self._lock = threading.Lock()
         self._cache: dict[tuple[str, str], Credentials | None] = {}
         self._problems: dict[str, str] = {}
+        self._read_as: tuple[int, ...] = ()
+        self._read_at = 0.0
 
     def _home(self) -> str:
         home = self._environ.get("HOME")
@@ -66,6 +71,14 @@ class CredentialStore:
         """Why the credentials for a registry could not be read, or "": for the message when it says no."""
         return self._problems.get(key, "")
 
+    def _stamp(self) -> tuple[int, ...]:
+        """Changes when config.json does (a login by another process)."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return ()
+        return (status.st_mtime_ns, status.st_size, status.st_ino)
+
     def find(self, key: str, repository: str = "", cancel: Cancel = NEVER) -> Credentials | None:
         """The credentials for a registry, or None.
 
@@ -73,6 +86,11 @@ class CredentialStore:
         A helper or file that fails counts as none (a public image must not need it); `problem` then tells.
         """
         with self._lock:
+            stamp = self._stamp()
+            now = time.monotonic()
+            if stamp != self._read_as or now - self._read_at > _KEEP_S:
+                self._cache.clear()
+                self._read_as, self._read_at = stamp, now
             if (key, repository) in self._cache:
                 return self._cache[key, repository]
             try:

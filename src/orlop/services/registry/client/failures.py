@@ -26,7 +26,11 @@ class NameNotFound(errors.Unavailable):
 
 
 class NotTls(Dropped):
-    """The other side does not speak TLS (a plain HTTP server, as a rule)."""
+    """The other side does not speak TLS (a plain HTTP server, as a rule). Trying TLS again does not help."""
+
+
+class HandshakeBroken(Dropped):
+    """The connection was closed during the TLS handshake: a server without TLS may do that, a busy one too."""
 
 
 class BadCertificate(errors.Unavailable):

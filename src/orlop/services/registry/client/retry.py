@@ -57,6 +57,8 @@ class Policy:
     ) -> float | None:
         """Seconds until the next try after a connection failed, or None to give up. known: it has answered before."""
         most = self.retries if retries is None else retries
+        if isinstance(error, failures.NotTls):
+            return None
         if isinstance(error, failures.NotConnected) and not known:
             most = min(most, CONNECT_TRIES)
         return self.backoff(tried) if tried < most else None

@@ -127,7 +127,8 @@ class Session:
         if not endpoint.fallback_http or endpoint.scheme != "https":
             return False
         implied_port = urls.split_host(endpoint.host)[1] is None
-        if not isinstance(error, failures.NotTls) and not (implied_port and isinstance(error, failures.NotConnected)):
+        no_tls = isinstance(error, (failures.NotTls, failures.HandshakeBroken))
+        if not no_tls and not (implied_port and isinstance(error, failures.NotConnected)):
             return False
         self.transport.trace(f"{endpoint.netloc}: no TLS there, using plain HTTP")
         with self._lock:
@@ -161,7 +162,11 @@ class Session:
             if response.status != 401 or own or response.url.origin != endpoint.origin or not first:
                 return response
             challenges = protocol.parse_challenges(response.header_all("WWW-Authenticate"))
-            authorization = self.auth.answer(endpoint, challenges, repository, scopes, authorization, cancel)
+            try:
+                authorization = self.auth.answer(endpoint, challenges, repository, scopes, authorization, cancel)
+            except BaseException:
+                response.close()
+                raise
             if not authorization:
                 return response
             first = False  # a second 401 is the answer

@@ -63,7 +63,7 @@ def _unverified() -> ssl.SSLContext:
 def handshake(sock: socket.socket, made: ssl.SSLContext, host: str, where: str, cancel: Cancel) -> ssl.SSLSocket:
     """TLS over a connected socket (whose time-out is set); closes it when that fails.
 
-    Raises NotTls, BadCertificate, Stalled, Cancelled.
+    Raises NotTls, HandshakeBroken, BadCertificate, Stalled, Cancelled.
     """
     import socket as sockets
     import ssl
@@ -93,9 +93,10 @@ def handshake(sock: socket.socket, made: ssl.SSLContext, host: str, where: str, 
             ) from error
         if isinstance(error, ValueError):
             raise failures.BadCertificate(f"TLS with {where}: {error}") from error
-        spoke = isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+        if not isinstance(error, ssl.SSLError) or isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+            raise failures.HandshakeBroken(f"TLS handshake with {where} failed: {_reason(error)}") from error
         raise failures.NotTls(
-            f"{where} does not speak TLS" if spoke else f"TLS handshake with {where} failed: {_reason(error)}",
+            f"{where} does not speak TLS",
             advice='for a plain HTTP registry use --insecure-registry, or server = "http://…" in its hosts.toml',
         ) from error
 

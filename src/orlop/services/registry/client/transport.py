@@ -124,13 +124,14 @@ class Transport:
             if translated is None:
                 raise
             raise translated from error
-        return Response(connection, raw, method, url, self.stall_timeout, self._give_back)
+        return Response(connection, raw, method, url, self.stall_timeout, self._give_back, cancel)
 
     # ------------------------------------------------------------------ connections
 
     def _connect(self, key: Key, url: Url, through: proxy.Proxy | None, timeout: float, cancel: Cancel) -> Connection:
         if self._closed:
             raise errors.FailedPrecondition("the registry client is closed")
+        made = self._context(key[3]) if url.scheme == "https" else None
         sock = dial.dial(through.host if through else url.host, through.port if through else url.port, timeout, cancel)
         proxied = ""
         try:
@@ -142,8 +143,8 @@ class Transport:
         except BaseException:
             sock.close()
             raise
-        if url.scheme == "https":
-            sock = tls.handshake(sock, self._context(key[3]), url.host, url.netloc, cancel)
+        if made is not None:
+            sock = tls.handshake(sock, made, url.host, url.netloc, cancel)
         return Connection(key, sock, url.netloc, proxied)
 
     def _tunnel(self, sock: socket.socket, url: Url, through: proxy.Proxy, cancel: Cancel) -> None:
