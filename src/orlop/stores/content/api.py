@@ -115,15 +115,19 @@ class ContentStore(Protocol):
     def read(self, digest: Digest, limit: int = 4 << 20) -> bytes:
         """The whole blob. ResourceExhausted when it is larger than limit bytes."""
 
+    def verify(self, digest: Digest, cancel: Cancel = NEVER) -> Info:
+        """Read the blob from where it is kept and compare its digest. DataLoss when it differs."""
+
     def writer(
         self, ref: str, size: int = 0, expected: Digest | None = None, cancel: Cancel = NEVER, *, wait: bool = True
     ) -> Writer:
         """Open or go on with the ingest `ref`.
 
         size, expected: what will be committed, when known. With `expected`, AlreadyExists when the namespace has the
-        blob; when another namespace has it (policy "shared"), it is adopted by commit without any write: the writer
-        starts at offset == size. The ingest's flock is held until close: a second opener waits (single-flight across
-        processes) or, with wait=False, raises Unavailable.
+        blob (the lease holds it from then on); when another namespace has it (policy "shared"), it is adopted by commit
+        without any write: the writer starts at offset == size (truncate(0) to write it all the same). The ingest's
+        flock is held until close: a second opener waits (single-flight across processes, and threads: a thread must
+        not open a second writer of one ref or one expected digest) or, with wait=False, raises Unavailable.
         """
 
     def status(self, ref: str) -> Status: ...

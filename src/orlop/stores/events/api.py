@@ -1,7 +1,8 @@
 """Events: rows with a sequence number, a wake-up file and a retention (DESIGN §3). The interface.
 
 Topics are containerd's ("/images/create", "/containers/delete", "/tasks/exit", …); payloads are JSON objects whose
-members carry the names of containerd's event messages.
+members carry the names of containerd's event messages. A handle is bound to a namespace and sees its events; one bound
+to "" sees those of all namespaces.
 """
 
 from __future__ import annotations

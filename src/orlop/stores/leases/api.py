@@ -23,7 +23,7 @@ class Lease(Record):
 
 
 class Resource(Record):
-    """type: "content", "snapshots/<snapshotter>", "ingests" or "layers"; id: digest, key, ref or diff ID."""
+    """type: "content", "snapshots/<snapshotter>", "ingests", "images", "layers"; id: digest, key, ref, …"""
 
     type: str
     id: str
