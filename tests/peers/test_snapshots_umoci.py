@@ -30,7 +30,7 @@ STACKS = {
         [file("gone", "back"), directory("e", 0o711), file("e/y"), file("o/new")],
     ],
     "implied directories": [
-        # No set-group-ID bit here: mkdir(2) hands it down to what umoci makes for lack of an entry, which is an accident.
+        # No set-group-ID bit here: mkdir(2) hands it down to the directories umoci makes, an accident.
         [directory("", 0o750), directory("opt", 0o1750, uid=10, gid=20, xattrs={"user.x": b"1"})],
         [file("opt/app/bin/tool"), file("usr/share/doc/readme")],
         [file("opt/app/other"), file("usr/x")],

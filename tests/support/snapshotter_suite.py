@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -596,6 +597,40 @@ class SnapshotterSuite:
                 assert sorted(os.listdir(place)) == ["a", "b", "c"]
         finally:
             bench.close()
+
+    def test_cleaning_never_takes_what_is_being_made(self, bench: Bench) -> None:
+        self.fill(bench, "one", a="1")
+        layer = bench.layer(directory("", 0o700), file("d/x"), hard("y", "a"))
+        failures: list[BaseException] = []
+        working = [True]
+
+        def clean() -> None:
+            while working:
+                bench.snapshots.cleanup()
+
+        def make(name: str) -> None:
+            try:
+                for number in range(15):
+                    key = f"{name}-{number}"
+                    (mount,) = bench.snapshots.prepare(key, "one")
+                    upper = [option[9:] for option in mount.options if option.startswith("upperdir=")] or [mount.source]
+                    assert os.path.isdir(upper[0])
+                    bench.snapshots.stack(f"{key}-layer", "one", layer)
+                    bench.snapshots.remove(key)
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=make, args=(name,)) for name in ("x", "y")]
+        cleaner = threading.Thread(target=clean)
+        for thread in (cleaner, *threads):
+            thread.start()
+        for thread in threads:
+            thread.join()
+        working.clear()
+        cleaner.join()
+        assert failures == []
+        assert len(bench.files()) == 31
+        assert bench.seen("x-14-layer")["y"]["links"] == ["a", "y"]
 
     # ------------------------------------------------------------ crashes
 

@@ -306,9 +306,18 @@ def sync(directory: str) -> None:
 
 
 def empty_trash(directory: str) -> None:
-    """Delete what lies in a trash directory. Two at once do not disturb each other."""
+    """Delete what lies in a trash directory. Two at once do not disturb each other.
+
+    What cannot be deleted does not keep the rest from it; the first failure is raised at the end.
+    """
+    failure: Exception | None = None
     for name in _names(directory):
-        fsio.remove_tree(f"{directory}/{name}")
+        try:
+            fsio.remove_tree(f"{directory}/{name}")
+        except (OSError, errors.OrlopError) as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
 
 
 def _remove_files(root: str, diff_id: str) -> None:

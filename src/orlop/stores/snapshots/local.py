@@ -15,8 +15,7 @@ import os
 import stat
 
 from ...base import errors, faults, fsio
-from ..layers.local import sync
-from ..metadata import filters as _filters
+from ..layers.local import empty_trash, sync
 from ..metadata import labels as _labels
 from ..metadata import layers as _layers
 from ..metadata import snapshots as rows
@@ -72,8 +71,11 @@ def remove_snapshot_files(root: str, snapshotter: str, number: int) -> None:
     """
     base = snapshots_path(root, snapshotter)
     gone = _to_trash(base, f"{base}/{number}")
-    if gone and _is_small(gone):
-        fsio.remove_tree(gone)
+    try:
+        if gone and _is_small(gone):
+            fsio.remove_tree(gone)
+    except FileNotFoundError:
+        pass  # a `cleanup` was quicker
 
 
 class LocalSnapshotter:
@@ -126,11 +128,20 @@ class LocalSnapshotter:
 
         Fields: name, parent, kind, labels. InvalidArgument for a filter that cannot be read.
         """
+        from ..metadata import filters as _filters
+
         match = _filters.compile(*filters)
         with self._db.read() as tx:
             found = rows.walk(tx, self.name, self._namespace)
         known = {row.number: row for row in found}
-        return iter([info for info in (_info(row, _lineage(row, known)) for row in found) if match(_adaptor(info))])
+        infos = [_info(row, _lineage(row, known)) for row in found]
+        return iter(
+            [
+                info
+                for info in infos
+                if match(_filters.fields({"name": info.name, "parent": info.parent, "kind": info.kind}, info.labels))
+            ]
+        )
 
     # ------------------------------------------------------------ changing
 
@@ -220,8 +231,8 @@ class LocalSnapshotter:
         faults.point("snapshots.remove.row")
         try:
             remove_snapshot_files(self._root, self.name, row.number)
-        except OSError as error:
-            raise _failure(error, f"remove the files of snapshot {key}") from error
+        except (OSError, errors.OrlopError):
+            pass  # the snapshot is gone; `cleanup` tries its files again
 
     def cleanup(self) -> None:
         """Delete files that no row of any namespace names: of removed snapshots, and what crashes left."""
@@ -234,8 +245,7 @@ class LocalSnapshotter:
                     for number in listed:
                         if number not in known:
                             _to_trash(self._base, self._directory(number))
-            for name in _names(f"{self._base}/trash"):
-                fsio.remove_tree(f"{self._base}/trash/{name}")
+            empty_trash(f"{self._base}/trash")
         except OSError as error:
             raise _failure(error, f"clean up snapshots of {self.name}") from error
 
@@ -433,10 +443,6 @@ def _lineage(row: SnapshotRow, known: Mapping[int, SnapshotRow]) -> list[Snapsho
     while found[-1].parent in known:
         found.append(known[found[-1].parent])
     return found
-
-
-def _adaptor(info: Info) -> _filters.Adaptor:
-    return _filters.fields({"name": info.name, "parent": info.parent, "kind": info.kind}, info.labels)
 
 
 def _to_trash(base: str, path: str) -> str:
