@@ -134,6 +134,7 @@ def test_registering_on_a_cancelled_token_raises_at_once() -> None:
     cancel.cancel()
     with pytest.raises(errors.Cancelled), cancel.closing(lambda: None):
         pass
+    assert cancel._closers == {}
 
 
 def test_errors_keep_their_kind_across_grpc() -> None:

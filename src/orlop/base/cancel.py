@@ -72,7 +72,11 @@ class _Closing:
 
     def __enter__(self) -> None:
         self._cancel._closers[id(self)] = self._closer
-        self._cancel.check()
+        try:
+            self._cancel.check()
+        except errors.OrlopError:
+            self._cancel._closers.pop(id(self), None)
+            raise
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self._cancel._closers.pop(id(self), None)

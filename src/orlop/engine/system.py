@@ -101,7 +101,7 @@ class System:
         return gc.why(self._wiring.database, self._wiring.namespace, what)
 
     def login(self, server: str, username: str, password: str) -> str:
-        """Check credentials against a registry and keep them; returns where they are kept, as a sentence."""
+        """Check credentials against a registry and keep them; returns a warning to show, or ""."""
         from ..services.registry.client import login
 
         return login.login(self._wiring.registry, server, username, password)
