@@ -68,7 +68,10 @@ def save(
     if format == "oci-dir":
         if not isinstance(output, str):
             raise errors.InvalidArgument("an OCI layout directory needs a path to write to", advice="use --output DIR")
-        _write(parts, images, _Directory(output), False, wanted, host_platform, progress, cancel)
+        try:
+            _write(parts, images, _Directory(output), False, wanted, host_platform, progress, cancel)
+        except OSError as error:
+            raise errors.from_os(error, f"save to {output}") from error
         return
     docker = format == "docker-archive"
     if not isinstance(output, str):
@@ -213,8 +216,7 @@ def _path(digest: Digest) -> str:
 
 def _legacy(parts: Parts, name: str, target: Descriptor, platform: Platform) -> dict[str, Any]:
     """One element of Docker's manifest.json: of one platform, since that format knows no other."""
-    chosen = tree.choose(parts.content, target, platform, name or str(target.digest))
-    manifest: Manifest = chosen.manifest
+    manifest = _one(parts, target, platform, name or str(target.digest))
     config = configs.parse(parts.content.read(manifest.config.digest))
     sources = {
         str(diff_id): descriptors.to_json(layer.replace(annotations={}, data=None))
@@ -226,6 +228,23 @@ def _legacy(parts: Parts, name: str, target: Descriptor, platform: Platform) -> 
         "Layers": [_path(layer.digest) for layer in manifest.layers if layer.media_type in mediatypes.LAYERS],
         "LayerSources": sources,
     }
+
+
+def _one(parts: Parts, target: Descriptor, platform: Platform, shown: str) -> Manifest:
+    """The manifest for a platform, or the first image that is stored where that one is not."""
+    try:
+        manifest = tree.choose(parts.content, target, platform, shown).manifest
+        if tree.is_image(manifest):
+            return manifest
+    except errors.NotFound:
+        pass
+    for _, parsed in tree.walk(parts.content, target):
+        if isinstance(parsed, manifests.Manifest) and tree.is_image(parsed):
+            return parsed
+    raise errors.InvalidArgument(
+        f"{shown} is not a container image, which is all that a docker-archive can hold",
+        advice="use --format oci-archive",
+    )
 
 
 def _merged(elements: list[dict[str, Any]]) -> list[dict[str, Any]]:

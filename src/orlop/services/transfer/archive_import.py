@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 
 from ...base import errors, jsonio
 from ...base.archive.entry import FILE, LINK, SYMLINK
 from ...base.archive.tar import TarReader
 from ...base.cancel import NEVER, Cancel
-from ...base.oci import config as configs
 from ...base.oci import descriptor as descriptors
 from ...base.oci import digest as digests
 from ...base.oci import manifest as manifests
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from ...base.oci.digest import Digest
+    from ...base.oci.manifest import Manifest
     from ...base.oci.platform import Platform
     from ...stores.images.api import Image
     from .parts import Parts
@@ -61,17 +62,17 @@ def load(
     The wanted platform of each is unpacked. Returns the images' records; one without a name is kept by its digest.
     Raises InvalidArgument for what is no image archive, DataLoss for a damaged one.
     """
-    if isinstance(source, str) and os.path.isdir(source):
-        files = _from_directory(parts, source, progress, cancel)
-    elif isinstance(source, str):
-        try:
+    shown = source if isinstance(source, str) else "the archive"
+    try:
+        if isinstance(source, str) and os.path.isdir(source):
+            files = _from_directory(parts, source, progress, cancel)
+        elif isinstance(source, str):
             with open(source, "rb") as file:
                 files = _from_archive(parts, file, progress, cancel)
-        except OSError as error:
-            raise errors.from_os(error, f"load {source}") from error
-    else:
-        files = _from_archive(parts, source, progress, cancel)
-    shown = source if isinstance(source, str) else "the archive"
+        else:
+            files = _from_archive(parts, source, progress, cancel)
+    except OSError as error:
+        raise errors.from_os(error, f"load {shown}") from error
     found = _targets(parts, files, shown)
     if not found:
         raise errors.InvalidArgument(f"{shown} holds no image", advice="it must hold an index.json or a manifest.json")
@@ -112,21 +113,37 @@ def _from_archive(parts: Parts, file: IO[bytes], progress: Sink, cancel: Cancel)
 
 
 def _from_directory(parts: Parts, path: str, progress: Sink, cancel: Cancel) -> dict[str, _Stored]:
+    """The files of a layout, not what else lies beside them. Blobs may be symbolic links (Bazel's are)."""
     files: dict[str, _Stored] = {}
-    for directory, _, names in os.walk(path):
-        for name in names:
-            full = os.path.join(directory, name)
-            relative = os.path.relpath(full, path)
-            fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-            with os.fdopen(fd, "rb", buffering=0) as file:
-                size = os.fstat(fd).st_size
+    for relative in _layout_files(path):
+        full = os.path.join(path, relative)
+        fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            about = os.fstat(fd)
+            if not stat.S_ISREG(about.st_mode):
+                raise errors.InvalidArgument(f"{full} is not a file", advice="is this an OCI layout?")
 
-                def chunks(source: IO[bytes] = file) -> Iterator[bytes]:
-                    while chunk := source.read(_CHUNK):
-                        yield chunk
+            def chunks(source: IO[bytes] = file) -> Iterator[bytes]:
+                while chunk := source.read(_CHUNK):
+                    yield chunk
 
-                files[relative] = _store(parts, relative, size, _expected(relative), chunks(), progress, cancel)
+            files[relative] = _store(parts, relative, about.st_size, _expected(relative), chunks(), progress, cancel)
     return files
+
+
+def _layout_files(path: str) -> Iterator[str]:
+    for name in ("oci-layout", "index.json", "manifest.json"):
+        if os.path.lexists(os.path.join(path, name)):
+            yield name
+    for algorithm in digests.HEX_LENGTH:
+        directory = f"blobs/{algorithm}"
+        try:
+            names = sorted(os.listdir(os.path.join(path, directory)))
+        except FileNotFoundError:
+            continue
+        for name in names:
+            if _expected(f"{directory}/{name}") is not None:  # else a file that its writer has not finished
+                yield f"{directory}/{name}"
 
 
 def _expected(path: str) -> Digest | None:
@@ -174,10 +191,9 @@ def _store(
     except errors.AlreadyExists:  # the namespace has it; `expected` is then known
         if expected is None:
             raise
-        reached = expected
-        if small is not None:
-            small = bytearray(parts.content.read(expected, _SMALL))
-    except errors.OrlopError:
+        reached, size = expected, parts.content.info(expected).size
+        small = bytearray(parts.content.read(expected, _SMALL)) if size <= _SMALL else None
+    except BaseException:  # its name is random: no second try would find it
         _abort(parts, ref)
         raise
     if size > _SMALL:
@@ -285,6 +301,13 @@ def _layer(parts: Parts, stored: _Stored) -> Descriptor:
 def _keep(parts: Parts, name: str, target: Descriptor, wanted: Platform, progress: Sink, cancel: Cancel) -> Image:
     """Label an image's content, unpack the wanted platform of it, name it."""
     for descriptor, parsed in tree.walk(parts.content, target):
+        stored = parts.content.info(descriptor.digest).size
+        if stored != descriptor.size:
+            raise errors.DataLoss(
+                f"{name or target.digest}: {descriptor.digest} has {stored} bytes, its descriptor says "
+                f"{descriptor.size}",
+                advice="the archive is broken; ask who made it",
+            )
         if parsed is not None:
             labels = tree.gc_labels(parsed)
             parts.content.update(descriptor.digest, labels, [f"labels.{key}" for key in labels])
@@ -293,7 +316,18 @@ def _keep(parts: Parts, name: str, target: Descriptor, wanted: Platform, progres
     except errors.NotFound:
         chosen = None  # an archive for other machines is kept as it is
     if chosen is not None and tree.is_image(chosen.manifest):
-        config = configs.parse(parts.content.read(chosen.manifest.config.digest))
-        unpack.check_layers(chosen.manifest, config)
+        _check_complete(parts, chosen.manifest, name or str(target.digest))
         unpack.unpack(parts, chosen.manifest, progress=progress, cancel=cancel)
     return parts.images.put(name or str(target.digest), target)
+
+
+def _check_complete(parts: Parts, manifest: Manifest, shown: str) -> None:
+    """Raise DataLoss unless all that a manifest refers to is stored."""
+    for descriptor in (manifest.config, *manifest.layers):
+        try:
+            parts.content.info(descriptor.digest)
+        except errors.NotFound:
+            raise errors.DataLoss(
+                f"{shown}: the archive lacks {descriptor.digest}, which manifest {manifest.digest} refers to",
+                advice="the archive is incomplete; ask who made it",
+            ) from None

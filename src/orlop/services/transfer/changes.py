@@ -48,7 +48,8 @@ def _apply(config: RunConfig, word: str, rest: str, change: str) -> RunConfig:
     if word == "WORKDIR":
         import posixpath
 
-        return config.replace(working_dir=posixpath.normpath(posixpath.join(config.working_dir or "/", rest)))
+        path = posixpath.normpath(posixpath.join(config.working_dir or "/", rest))
+        return config.replace(working_dir="/" + path.lstrip("/"))
     if word == "STOPSIGNAL":
         from ...base import signals
 
@@ -100,6 +101,8 @@ def _words(text: str, change: str) -> list[str]:
 
 def _pairs(text: str, change: str) -> dict[str, str]:
     words = _words(text, change)
+    if not words:
+        raise _bad(change, "it names nothing")
     if "=" not in words[0]:  # the old form: ENV NAME the rest is the value
         name, _, value = text.partition(" ")
         if not value.strip():
@@ -119,7 +122,11 @@ def _port(text: str, change: str) -> str:
     protocol = (protocol or "tcp").lower()
     first, dash, last = number.partition("-")
     ends = (first, last) if dash else (first, first)
-    if protocol not in ("tcp", "udp", "sctp") or not all(end.isdigit() and 0 < int(end) < 65536 for end in ends):
+    if (
+        protocol not in ("tcp", "udp", "sctp")
+        or not all(end.isascii() and end.isdigit() and len(end) <= 5 and 0 < int(end) < 65536 for end in ends)
+        or int(ends[0]) > int(ends[1])
+    ):
         raise _bad(change, f"{text!r} is not a port")
     return f"{number}/{protocol}"
 
@@ -135,13 +142,19 @@ def _health(text: str, change: str) -> Healthcheck:
         field = name.replace("-", "_")
         if not equals or field not in ("interval", "timeout", "start_period", "start_interval", "retries"):
             raise _bad(change, f"unknown option {option}")
-        times[field] = int(value) if field == "retries" and value.isdigit() else _duration(value, change)
+        times[field] = _count(value, change) if field == "retries" else _duration(value, change)
     word, _, rest = text.partition(" ")
     if word.upper() != "CMD" or not rest.strip():
         raise _bad(change, "HEALTHCHECK takes NONE or CMD and a command")
     listed = _json_list(rest.strip())
     test = ("CMD", *listed) if listed is not None else ("CMD-SHELL", rest.strip())
     return Healthcheck(test=test, **times)
+
+
+def _count(text: str, change: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise _bad(change, f"{text!r} is not a number of retries")
+    return int(text)
 
 
 def _duration(text: str, change: str) -> int:

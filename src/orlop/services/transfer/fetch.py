@@ -11,12 +11,15 @@ from ...base.cancel import NEVER, Cancel
 from ...base.oci import digest as digests
 from ...base.oci import manifest as manifests
 from ...base.progress import SILENT, Report, Sink
-from . import tree
+from . import tree, unpack
+from .unpack import BuildFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
+    from ...base.oci.config import ImageConfig
     from ...base.oci.descriptor import Descriptor
     from ...base.oci.manifest import Index, Manifest
     from ...base.oci.reference import Reference
@@ -37,6 +40,25 @@ class Fetcher:
         self._reference = reference
         self._progress = progress
         self._source = {f"{tree.SOURCE}{reference.domain}": reference.path}
+        self._unfinished: set[str] = set()
+
+    def abandon(self) -> None:
+        """Remove what was begun and not finished: what has come of it is of no use to a second try."""
+        for ref in list(self._unfinished):
+            try:
+                self._parts.content.abort(ref)
+            except errors.OrlopError:
+                pass  # another process goes on with it, or it is gone
+        self._unfinished.clear()
+
+    def parse(self, raw: bytes, descriptor: Descriptor) -> Index | Manifest:
+        """A manifest or index whose bytes were verified. InvalidArgument names it and where it comes from."""
+        try:
+            return manifests.parse(raw, descriptor.media_type, descriptor.digest)
+        except errors.InvalidArgument as error:
+            raise errors.InvalidArgument(
+                f"{self._reference.name}@{descriptor.digest}: {error.message}", advice=error.advice
+            ) from error
 
     def target(self, cancel: Cancel = NEVER) -> tuple[Descriptor, bytes]:
         """What the reference points to, by one request (none at all for a digest that is stored)."""
@@ -44,8 +66,7 @@ class Fetcher:
         if reference.digest is not None:
             try:
                 raw = self._parts.content.read(reference.digest)
-                parsed = manifests.parse(raw)
-                return parsed.descriptor(), raw
+                return manifests.parse(raw, "", reference.digest).descriptor(), raw
             except errors.NotFound:
                 pass
         descriptor, raw = self._parts.registry.fetch_tag(reference, cancel=cancel)
@@ -56,8 +77,15 @@ class Fetcher:
         try:
             raw = self._parts.content.read(descriptor.digest)
         except errors.NotFound:
-            raw = descriptor.data or self._parts.registry.fetch_manifest(self._reference, descriptor, cancel=cancel)
-        return manifests.parse(raw, descriptor.media_type), raw
+            raw = _embedded(descriptor) or self._parts.registry.fetch_manifest(
+                self._reference, descriptor, cancel=cancel
+            )
+        return self.parse(raw, descriptor), raw
+
+    def config(self, manifest: Manifest, cancel: Cancel = NEVER) -> ImageConfig:
+        """An image's config, from the store or the registry (it is then stored)."""
+        self.blob(manifest.config, None, cancel)
+        return unpack.parse_config(self._parts, manifest)
 
     def keep_manifest(self, descriptor: Descriptor, parsed: Index | Manifest, raw: bytes) -> None:
         """Store a manifest's bytes with the labels that keep its children."""
@@ -94,15 +122,15 @@ class Fetcher:
         open_build: opens a build that is fed the bytes as they arrive; called only when they will all come from the
         network in order. Returns whether the layer was built in passing.
         """
-        if (
-            descriptor.data is not None
-            and digests.of_bytes(descriptor.data, descriptor.digest.algorithm) == descriptor.digest
-        ):
-            self._keep(descriptor, descriptor.data, {})
+        embedded = _embedded(descriptor)
+        if embedded is not None:
+            self._keep(descriptor, embedded, {})
             return False
         for attempt in range(_TRIES):
             try:
                 return self._blob_once(descriptor, open_build, cancel)
+            except BuildFailed as failed:
+                raise failed.reason from failed.reason.__cause__
             except errors.DataLoss:
                 if attempt + 1 == _TRIES:
                     raise
@@ -113,13 +141,15 @@ class Fetcher:
         self, descriptor: Descriptor, open_build: Callable[[], LayerBuild | None] | None, cancel: Cancel
     ) -> bool:
         item, total = str(descriptor.digest), descriptor.size
+        ref = f"layer-{item}"
         self._progress.report(Report(item, "waiting", 0, total))
         try:
-            writer = self._parts.content.writer(f"layer-{item}", total, descriptor.digest, cancel)
+            writer = self._parts.content.writer(ref, total, descriptor.digest, cancel)
         except errors.AlreadyExists:
             self._label(descriptor, {})
             self._progress.report(Report(item, "exists", total, total))
             return False
+        self._unfinished.add(ref)
         with writer:
             offset = writer.status().offset
             build = open_build() if open_build is not None and offset == 0 and total > 0 else None
@@ -129,6 +159,12 @@ class Fetcher:
                     writer.commit(total, descriptor.digest, dict(self._source))
                 except errors.AlreadyExists:
                     self._label(descriptor, {})
+                except errors.DataLoss as error:
+                    raise errors.DataLoss(
+                        f"blob {self._reference.name}@{item} is not what the registry says: {error.message}",
+                        advice="try again; if it stays so, the image in the registry is damaged",
+                    ) from error
+                self._unfinished.discard(ref)
                 if failure is not None:
                     raise failure
                 if build is None:
@@ -144,12 +180,12 @@ class Fetcher:
 
     def _copy(
         self, descriptor: Descriptor, writer: Writer, build: LayerBuild | None, offset: int, cancel: Cancel
-    ) -> errors.OrlopError | None:
+    ) -> BuildFailed | None:
         """Registry → ingest (and build). Returns the build's failure, so that a wrong digest is told before it."""
-        failure: errors.OrlopError | None = None
+        failure: BuildFailed | None = None
         item, total = str(descriptor.digest), descriptor.size
         buffer = memoryview(bytearray(CHUNK))
-        with self._parts.registry.open_blob(self._reference, descriptor, offset=offset, cancel=cancel) as stream:
+        with self._open(descriptor, offset, cancel) as stream:
             if stream.offset != offset:
                 writer.truncate(stream.offset)
                 offset = stream.offset
@@ -162,8 +198,27 @@ class Fetcher:
                 if build is not None and failure is None:
                     try:
                         build.write(bytes(buffer[:count]))
-                    except errors.DataLoss as error:
+                    except BuildFailed as error:
+                        if not error.is_of_content:
+                            raise
                         failure = error
                 offset += count
                 self._progress.report(Report(item, "downloading", offset, total))
         return failure
+
+    def _open(self, descriptor: Descriptor, offset: int, cancel: Cancel) -> Any:
+        """The registry's stream, from the first byte when it has none at the offset (what has come is then wrong)."""
+        try:
+            return self._parts.registry.open_blob(self._reference, descriptor, offset=offset, cancel=cancel)
+        except errors.OutOfRange:
+            if not offset:
+                raise
+        return self._parts.registry.open_blob(self._reference, descriptor, cancel=cancel)
+
+
+def _embedded(descriptor: Descriptor) -> bytes | None:
+    """The content that a descriptor carries itself, if it is what the descriptor says."""
+    data = descriptor.data
+    if data is None or len(data) != descriptor.size:
+        return None
+    return data if digests.of_bytes(data, descriptor.digest.algorithm) == descriptor.digest else None

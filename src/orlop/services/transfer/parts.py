@@ -5,6 +5,7 @@ May import interfaces only for type checking.
 
 from __future__ import annotations
 
+from ...base import errors
 from ...base.record import Record
 
 TYPE_CHECKING = False
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
         def abort(self) -> None: ...
 
     OpenUnpacker = Callable[[str, str, Cancel], Unpacker]
+
+RESUMABLE = (errors.Unavailable, errors.Cancelled, errors.DeadlineExceeded)
+"""Failures after which a second try may go on with what has arrived; after any other, nothing is kept."""
 
 
 class Parts(Record):

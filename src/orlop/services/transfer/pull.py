@@ -9,6 +9,7 @@ from ...base.oci import mediatypes, platform
 from ...base.progress import SILENT, Report, Sink
 from ...base.record import Record
 from . import fetch, tree, unpack, workers
+from .parts import RESUMABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ...base.oci.reference import Reference
     from ...stores.images.api import Image
     from .parts import Parts
+
+    Node = tuple[Descriptor, Index | Manifest, bytes]
 
 AT_ONCE = 3
 """Layers fetched at once (containerd's and Docker's default)."""
@@ -54,19 +57,30 @@ def pull(
     The image's name changes only when everything it refers to is stored: a failed or killed pull leaves the old image
     as it was, and what has arrived is found again by the next try.
     """
-    name = str(reference)
     fetcher = fetch.Fetcher(parts, reference, progress)
+    try:
+        return _pull(parts, fetcher, str(reference), wanted, all_platforms, unpacked, at_once, progress, cancel)
+    except errors.OrlopError as error:
+        if not isinstance(error, RESUMABLE):
+            fetcher.abandon()
+        raise
+
+
+def _pull(
+    parts: Parts,
+    fetcher: fetch.Fetcher,
+    name: str,
+    wanted: Platform,
+    all_platforms: bool,
+    unpacked: bool,
+    at_once: int,
+    progress: Sink,
+    cancel: Cancel,
+) -> Pulled:
     progress.report(Report(name, "resolving"))
     target, raw = fetcher.target(cancel)
-    parsed = manifests.parse(raw, target.media_type)
-    path: list[tuple[Descriptor, Index | Manifest, bytes]] = [(target, parsed, raw)]
-    while isinstance(parsed, manifests.Index):
-        if len(path) > 4:
-            raise errors.DataLoss(f"{name}: indexes nested more than four deep")
-        chosen = tree.pick(parsed, wanted, name)[0]
-        parsed, raw = fetcher.manifest(chosen, cancel)
-        path.append((chosen, parsed, raw))
-    chain_id = _manifest(parts, fetcher, parsed, wanted, name, unpacked, at_once, progress, cancel)
+    path, manifest = _find(fetcher, ((target, fetcher.parse(raw, target), raw),), wanted, name, cancel)
+    chain_id = _manifest(parts, fetcher, manifest, wanted, name, unpacked, at_once, progress, cancel)
     if all_platforms:
         _others(fetcher, path, at_once, cancel)
     for descriptor, each, each_raw in reversed(path):
@@ -78,6 +92,38 @@ def pull(
     image = parts.images.put(name, target)
     progress.report(Report(name, "done"))
     return Pulled(image=image, manifest_digest=path[-1][0].digest, changed=changed, chain_id=chain_id)
+
+
+def _find(
+    fetcher: fetch.Fetcher, path: tuple[Node, ...], wanted: Platform, name: str, cancel: Cancel
+) -> tuple[tuple[Node, ...], Manifest]:
+    """From the last of the path, an index or a manifest, down to the manifest for a platform. NotFound: none."""
+    parsed = path[-1][1]
+    if isinstance(parsed, manifests.Manifest):
+        return path, parsed
+    if len(path) > tree.DEEPEST:
+        raise errors.DataLoss(f"{name}: indexes nested more than {tree.DEEPEST} deep")
+    candidates = tree.pick(parsed, wanted, name)
+    missing: errors.NotFound | None = None
+    for candidate in candidates:
+        child, raw = fetcher.manifest(candidate, cancel)
+        if candidate.platform is None and len(candidates) > 1 and not _may_fit(fetcher, child, wanted, cancel):
+            continue
+        try:
+            return _find(fetcher, (*path, (candidate, child, raw)), wanted, name, cancel)
+        except tree.NoPlatform as error:  # an index within an index, for other platforms
+            missing = error
+    raise missing or tree.NoPlatform(
+        f"{name} has no manifest for platform {platform.format(wanted)}: its manifests' configs name others",
+        advice="choose one of its manifests by digest",
+    )
+
+
+def _may_fit(fetcher: fetch.Fetcher, child: Index | Manifest, wanted: Platform, cancel: Cancel) -> bool:
+    """Whether a manifest that its index gives no platform is for the wanted one, by its config."""
+    if isinstance(child, manifests.Index):
+        return True
+    return tree.is_image(child) and platform.matches(wanted, fetcher.config(child, cancel).platform)
 
 
 def _manifest(
@@ -99,8 +145,8 @@ def _manifest(
             )
         _blobs(fetcher, (manifest.config, *manifest.layers), at_once, cancel)
         return ""
-    fetcher.blob(manifest.config, None, cancel)
-    config = unpack.read_config(parts, manifest)
+    config = fetcher.config(manifest, cancel)
+    unpack.check_layers(manifest, config)
     offered = config.platform
     if unpacked and not platform.matches(wanted, offered):
         raise errors.NotFound(
@@ -148,7 +194,7 @@ def _blobs(fetcher: fetch.Fetcher, descriptors: tuple[Descriptor, ...], at_once:
 
 def _others(
     fetcher: fetch.Fetcher,
-    path: list[tuple[Descriptor, Index | Manifest, bytes]],
+    path: tuple[Node, ...],
     at_once: int,
     cancel: Cancel,
 ) -> None:

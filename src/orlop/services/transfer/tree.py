@@ -25,6 +25,13 @@ GC_SNAPSHOT = "containerd.io/gc.ref.snapshot."
 SOURCE = "containerd.io/distribution.source."
 """Label on a blob: SOURCE + registry host → the repositories there that have it, separated by commas (containerd's)."""
 
+DEEPEST = 4
+"""Indexes may be nested so deep: far more than registries take."""
+
+
+class NoPlatform(errors.NotFound):
+    """An index, or a part of it, has nothing for the wanted platform."""
+
 
 class Chosen(Record):
     """One platform's manifest of an image. path: the descriptors from the image's target down to it."""
@@ -69,7 +76,7 @@ def pick(index: Index, wanted: Platform, name: str) -> tuple[Descriptor, ...]:
     if found:
         return found
     there = sorted({platform.format(d.platform) for d in with_platform if d.platform} - {"unknown/unknown"})
-    raise errors.NotFound(
+    raise NoPlatform(
         f"{name} has no manifest for platform {platform.format(wanted)}; it has {', '.join(there) or 'none'}",
         advice="choose one of these with --platform",
     )
@@ -83,8 +90,8 @@ def choose(content: ContentStore, target: Descriptor, wanted: Platform, name: st
 def _choose(
     content: ContentStore, target: Descriptor, wanted: Platform, name: str, path: tuple[Descriptor, ...]
 ) -> Chosen:
-    if len(path) > 4:
-        raise errors.DataLoss(f"{name}: indexes nested more than four deep")
+    if len(path) > DEEPEST:
+        raise errors.DataLoss(f"{name}: indexes nested more than {DEEPEST} deep")
     parsed = read_manifest(content, target)
     path += (target,)
     if isinstance(parsed, manifests.Manifest):
@@ -114,7 +121,7 @@ def walk(content: ContentStore, target: Descriptor) -> Iterator[tuple[Descriptor
 def _walk(
     content: ContentStore, target: Descriptor, seen: set[Digest], depth: int
 ) -> Iterator[tuple[Descriptor, Index | Manifest | None]]:
-    if target.digest in seen or depth > 5:
+    if target.digest in seen or depth > DEEPEST + 1:
         return
     seen.add(target.digest)
     if target.media_type in mediatypes.MANIFESTS or target.media_type in mediatypes.INDEXES:

@@ -29,21 +29,37 @@ CHUNK = 1 << 20
 
 def read_config(parts: Parts, manifest: Manifest) -> ImageConfig:
     """The image's config. DataLoss when it does not fit the manifest's layers."""
-    config = configs.parse(parts.content.read(manifest.config.digest))
+    config = parse_config(parts, manifest)
     check_layers(manifest, config)
     return config
 
 
+def parse_config(parts: Parts, manifest: Manifest) -> ImageConfig:
+    """The image's config as it is. InvalidArgument names it when it is none."""
+    try:
+        return configs.parse(parts.content.read(manifest.config.digest))
+    except errors.InvalidArgument as error:
+        raise errors.InvalidArgument(
+            f"image config {manifest.config.digest}: {error.message}", advice=error.advice
+        ) from error
+
+
 def check_layers(manifest: Manifest, config: ImageConfig) -> None:
-    """Raise unless config and manifest agree on the number of layers and every layer can be unpacked."""
+    """Raise unless config and manifest agree on the layers and every layer can be unpacked."""
     if len(config.diff_ids) != len(manifest.layers):
         raise errors.DataLoss(
             f"image config {manifest.config.digest} lists {len(config.diff_ids)} diff IDs "
             f"for {len(manifest.layers)} layers",
             advice="the image is broken; ask who built it",
         )
-    for layer in manifest.layers:
+    known: dict[Digest, Digest] = {}
+    for layer, diff_id in zip(manifest.layers, config.diff_ids):
         compression_of(layer)
+        if known.setdefault(layer.digest, diff_id) != diff_id:
+            raise errors.DataLoss(
+                f"image config {manifest.config.digest} gives layer {layer.digest} two diff IDs",
+                advice="the image is broken; ask who built it",
+            )
 
 
 def compression_of(layer: Descriptor) -> str:
@@ -55,6 +71,19 @@ def compression_of(layer: Descriptor) -> str:
             advice="it may be an artifact, not a container image",
         )
     return kind
+
+
+class BuildFailed(Exception):
+    """A layer that could not be built, as opposed to one that could not be fetched. reason: what to tell."""
+
+    def __init__(self, reason: errors.OrlopError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+    @property
+    def is_of_content(self) -> bool:
+        """Whether the bytes were to blame: if they turn out to be others than announced, that is to be told first."""
+        return isinstance(self.reason, (errors.DataLoss, errors.InvalidArgument))
 
 
 class LayerBuild:
@@ -69,10 +98,27 @@ class LayerBuild:
         self._unpacker = unpacker
 
     def write(self, data: bytes) -> None:
-        self._unpacker.write(data)
+        """Hand over the next compressed bytes. Raises BuildFailed."""
+        try:
+            self._unpacker.write(data)
+        except errors.OrlopError as error:
+            raise self._failed(error) from error
 
     def commit(self) -> None:
-        """Finish unpacking, check the diff ID, make the layer data durable and known."""
+        """Finish unpacking, check the diff ID, make the layer data durable and known. Raises BuildFailed."""
+        try:
+            self._commit()
+        except errors.OrlopError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: errors.OrlopError) -> BuildFailed:
+        if isinstance(error, (errors.Cancelled, errors.DeadlineExceeded)) or self._digest in error.message:
+            return BuildFailed(error)
+        named = type(error)(f"layer {self._digest}: {error.message}", advice=error.advice)
+        named.__cause__ = error
+        return BuildFailed(named)
+
+    def _commit(self) -> None:
         applied = self._unpacker.finish()
         if applied.diff_id != self.diff_id:
             raise errors.DataLoss(
@@ -134,6 +180,8 @@ def build_from_content(
                 offset += len(chunk)
                 progress.report(Report(str(layer.digest), "unpacking", offset, reader.size))
         build.commit()
+    except BuildFailed as failed:
+        raise failed.reason from failed.reason.__cause__
     finally:
         build.abort()
 

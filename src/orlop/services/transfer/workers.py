@@ -53,15 +53,17 @@ def run_all(tasks: Sequence[Callable[[Cancel], T]], at_once: int, cancel: Cancel
         threading.Thread(target=work, name=f"transfer-{n}", daemon=True) for n in range(min(at_once, len(tasks)))
     ]
     with cancel.closing(lambda: inner.cancel("cancelled")):
-        for thread in threads:
-            thread.start()
+        started: list[threading.Thread] = []
         try:
             for thread in threads:
+                thread.start()
+                started.append(thread)
+            for thread in started:
                 while thread.is_alive():
                     thread.join(0.2)  # a join without a bound would not let Ctrl-C through
         except BaseException:
             inner.cancel("interrupted")
-            for thread in threads:
+            for thread in started:
                 thread.join()
             raise
     cancel.check()
