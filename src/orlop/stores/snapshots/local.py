@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 
 
 _BLOCK = 512
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SMALL = 100
 """Trash of at most this many entries is deleted at once."""
 
@@ -383,7 +382,8 @@ def _statuses(directory: str) -> Iterator[os.stat_result]:
 
     What is removed meanwhile is left out. Ends early when a directory on the way is moved.
     """
-    fd = os.open(directory, _DIRECTORY)
+    flags = os.O_RDONLY | os.Oflags | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(directory, flags)
     above: list[tuple[tuple[int, int], list[str]]] = []  # (identity, subdirectories still to visit)
     try:
         while True:
@@ -402,14 +402,14 @@ def _statuses(directory: str) -> Iterator[os.stat_result]:
             while True:
                 if above[-1][1]:
                     try:
-                        child = os.open(above[-1][1].pop(), _DIRECTORY, dir_fd=fd)
+                        child = os.open(above[-1][1].pop(), flags, dir_fd=fd)
                     except (FileNotFoundError, NotADirectoryError):
                         continue
                     break
                 above.pop()
                 if not above:
                     return
-                child = os.open("..", _DIRECTORY, dir_fd=fd)
+                child = os.open("..", flags, dir_fd=fd)
                 os.close(fd)
                 fd = child
                 there = os.fstat(fd)
