@@ -382,7 +382,7 @@ def _statuses(directory: str) -> Iterator[os.stat_result]:
 
     What is removed meanwhile is left out. Ends early when a directory on the way is moved.
     """
-    flags = os.O_RDONLY | os.Oflags | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(directory, flags)
     above: list[tuple[tuple[int, int], list[str]]] = []  # (identity, subdirectories still to visit)
     try:
