@@ -13,9 +13,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-READ = select.EPOLLIN
-WRITE = select.EPOLLOUT
-GONE = select.EPOLLHUP | select.EPOLLERR
+READ, WRITE = 0x001, 0x004
+GONE = 0x008 | 0x010
+"""EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP: by number, since `select` has the names on Linux only."""
 
 
 class Timer:

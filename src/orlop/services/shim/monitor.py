@@ -51,6 +51,8 @@ UNUSED_S = 60.0
 """How long a monitor waits for its Create when nobody is connected."""
 CLEANER_GRACE_S = 2.0
 """After the last owner has gone: how long it may take to call Delete before the cleaner is run in its place."""
+MAX_ENDED_EXECS = 32
+"""Ended processes of Exec that are kept for who may still ask for them."""
 STATS_TYPE = "orlop.dev/stats"
 """Type of an Any that holds base.kernel.cgroupstats.Stats as JSON."""
 VERSION = "1"
@@ -293,7 +295,7 @@ class Monitor:
         if request.spec is None or not request.spec.value:
             raise errors.InvalidArgument("an exec needs the process to start (an OCI process object as JSON)")
         stdio = Stdio(self.loop, bool(request.stdin))
-        process = Process(self.loop, self._reaper, request.exec_id, stdio, lambda _: None)
+        process = Process(self.loop, self._reaper, request.exec_id, stdio, self._exec_ended)
         process.paths = (request.stdin, request.stdout, request.stderr)
         self._count += 1
         spec = f"{self.bundle}/exec-{self._count}.json"
@@ -333,6 +335,12 @@ class Monitor:
             call.reply(task_v2.StartResponse(pid))
 
         self._runtime.run("exec", args, started, stdio=process.stdio.open(), said=process.stdio.leftovers)
+
+    def _exec_ended(self, process: Process) -> None:
+        """Forget the oldest of those that ended long ago: nobody deletes a process that was started and left alone."""
+        over = [exec_id for exec_id, one in self._processes.items() if exec_id and one.exited is not None]
+        for exec_id in over[:-MAX_ENDED_EXECS]:
+            self._processes.pop(exec_id).close()
 
     # ------------------------------------------------------------------ the end
 

@@ -6,7 +6,6 @@ runtime follows. Every command's log (JSON, one object a line) and standard erro
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from ...base import errors, jsonio
@@ -279,6 +278,8 @@ def _read_all(fd: int) -> bytes:
 
 def _posix_spawn(argv: Sequence[str], stdio: tuple[int, int, int]) -> int:
     # Duplicates above 2 first: one of the three may be a low number itself, which the next would overwrite.
+    import fcntl
+
     held = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in stdio]
     try:
         actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(held)]

@@ -47,6 +47,7 @@ def serve(state_dir: str, path: str) -> None:
     """
     listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, spawner.LISTEN_FD)
     listener.setblocking(False)
+    __import__("fcntl")  # what monitors load when they need it is loaded here, once for all of them
     layout = cgroups.detect()
     idle_s = float(os.environ.get("ORLOP_SPAWNER_IDLE_S") or IDLE_S)
     poll = select.poll()
