@@ -15,6 +15,13 @@ RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
+# By name, 0 where the system lacks one: modules that use them must import on every system.
+O_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+O_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+O_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+O_NOCTTY = getattr(os, "O_NOCTTY", 0)
+O_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+
 _CLONE_FS = 0x00000200
 
 

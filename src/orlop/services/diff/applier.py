@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 ALONE, ONTO = "alone", "onto"
 
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | files.O_NOFOLLOW | files.O_CLOEXEC
 _REPORT_EVERY = 4 << 20
 _ID_MAX = (1 << 32) - 2  # the last 32-bit number means "leave as it is" to chown(2)
 _BROKEN = "the image is broken or hostile"

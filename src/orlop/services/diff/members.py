@@ -16,6 +16,7 @@ from ...base.archive import whiteout
 from ...base.archive.entry import SECOND_NS, Entry, shown
 from ...base.archive.tarwrite import TarWriter
 from ...base.cancel import NEVER, Cancel
+from ...base.kernel import files
 from ...base.oci import digest as digests
 from ...base.progress import SILENT, Report, Sink
 from ...base.record import Record
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ...base.oci.digest import Digest
 
 _READ = 1 << 19
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | files.O_NOFOLLOW | files.O_NONBLOCK | files.O_NOCTTY | files.O_CLOEXEC
 
 
 class Options(Record):
