@@ -51,7 +51,9 @@ def differences(one: Facts, other: Facts) -> list[str]:
     lines = [f"{path}: only in the first: {one[path]}" for path in sorted(one.keys() - other.keys())]
     lines += [f"{path}: only in the second: {other[path]}" for path in sorted(other.keys() - one.keys())]
     lines += [
-        f"{path}: {one[path]} != {other[path]}" for path in sorted(one.keys() & other.keys()) if one[path] != other[path]
+        f"{path}: {one[path]} != {other[path]}"
+        for path in sorted(one.keys() & other.keys())
+        if one[path] != other[path]
     ]
     return lines
 
@@ -163,7 +165,9 @@ class Grower:
         self._attributes(path)
 
     def _time(self) -> int:
-        return self._random.choice((0, 1_700_000_000, 1_500_000_000)) * 10**9 + self._random.choice((0, 0, 1, 123_456_789))
+        return self._random.choice((0, 1_700_000_000, 1_500_000_000)) * 10**9 + self._random.choice(
+            (0, 0, 1, 123_456_789)
+        )
 
     def _attributes(self, path: str) -> None:
         r = self._random

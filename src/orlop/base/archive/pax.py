@@ -97,7 +97,7 @@ def _base64(value: bytes) -> bytes:
     from binascii import Error, a2b_base64
 
     try:
-        return a2b_base64(value + b"=" * (-len(value) % 4))  # libarchive leaves the padding out
+        return a2b_base64(value + b"=" * (-len(value) % 4), strict_mode=True)  # libarchive leaves the padding out
     except Error as error:
         raise Malformed(f"bad base64 in an extended attribute: {error}") from None
 

@@ -83,29 +83,40 @@ def apply_layer(
     Raises DataLoss for a damaged or impossible archive, ResourceExhausted over a limit or for a full disk, Cancelled,
     PermissionDenied (owners and devices need root).
     """
-    hashing: _Hashing | None = None
-    if diff_id is None:
-        stream = hashing = _Hashing(stream)
-        diff_id = hashing.digest
+    metered = _Metered(stream, diff_id is None, limits.total_bytes, cancel, progress, item)
     try:
         with Directories(tree_path) as directories:
-            applier = _Applier(TarReader(stream), directories, mode == ALONE, limits, cancel, progress, item)
+            applier = _Applier(TarReader(metered), directories, mode == ALONE, limits)
             applier.run()
-            return applier.result(diff_id())
+            cancel.check()
+            return applier.result(diff_id() if diff_id is not None else metered.digest())
     except OSError as error:
         raise errors.from_os(error, f"unpack a layer into {tree_path}") from error
 
 
-class _Hashing:
-    """A stream that hashes what is read through it."""
+class _Metered:
+    """The stream, with what is due as it goes by: limit, cancellation, progress and, if wanted, the digest."""
 
-    def __init__(self, stream: Source) -> None:
+    def __init__(self, stream: Source, hashed: bool, limit: int, cancel: Cancel, progress: Sink, item: str) -> None:
         self._stream = stream
-        self._hasher = digests.hasher()
+        self._hasher = digests.hasher() if hashed else None
+        self._limit = limit
+        self._cancel = cancel
+        self._progress = progress
+        self._item = item
+        self._total = self._reported = 0
 
     def read(self, n: int, /) -> bytes:
+        self._cancel.check()
         data = self._stream.read(n)
-        self._hasher.update(data)
+        total = self._total = self._total + len(data)
+        if total - n > self._limit:  # members that are too large have been named before; this is anything else
+            raise _limits.exceeded("total_bytes", self._limit, b"")
+        if total - self._reported > _REPORT_EVERY:
+            self._reported = total
+            self._progress.report(Report(self._item, "unpacking", total))
+        if self._hasher is not None:
+            self._hasher.update(data)
         return data
 
     def digest(self) -> Digest:
@@ -119,21 +130,15 @@ class _Applier:
         directories: Directories,
         alone: bool,
         limits: Limits,
-        cancel: Cancel,
-        progress: Sink,
-        item: str,
     ) -> None:
         self._reader = reader
         self._directories = directories
         self._root = directories.root
         self._alone = alone
         self._limits = limits
-        self._cancel = cancel
-        self._progress = progress
-        self._item = item
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._masked = files.umask() | 0o7000
-        self._size = self._inodes = self._reported = 0
+        self._size = self._inodes = 0
         self._recount = False
         self._foreign: dict[tuple[Dir, bytes], bytes] = {}
         self._aufs_links = False
@@ -155,9 +160,8 @@ class _Applier:
         room, count = limits.total_bytes, 0
         while (entry := reader.next()) is not None:
             count += 1
-            if not count & 63:
-                self._pulse()
-            room -= entry.stored + 512
+            stored = entry.stored
+            room -= 512 + stored + -stored % 512
             if count > most:
                 raise _limits.exceeded("entries", most, entry.name)
             if room < 0:
@@ -177,16 +181,7 @@ class _Applier:
                     f"layer entry {shown(entry.name)}: {shown(error.parent.path(error.name))} is not a directory",
                     advice=_BROKEN,
                 ) from None
-        self._cancel.check()
         self._finish()
-
-    def _pulse(self) -> None:
-        """What is due now and then: stop when asked to, tell how far it is."""
-        self._cancel.check()
-        offset = self._reader.offset
-        if offset - self._reported > _REPORT_EVERY:
-            self._reported = offset
-            self._progress.report(Report(self._item, "unpacking", offset))
 
     def result(self, diff_id: Digest) -> Applied:
         implied: list[str] = []
@@ -367,7 +362,6 @@ class _Applier:
         """The last `left` bytes of a file, the first of which are in piece."""
         while left:
             if not piece:
-                self._pulse()
                 piece = self._reader.read_some()
             done = os.write(fd, piece)
             piece = piece[done:]
@@ -380,7 +374,6 @@ class _Applier:
                 done = os.pwrite(fd, piece, offset)
                 offset += done
                 piece = piece[done:]
-            self._pulse()
 
     def _directory(self, parent: Dir, name: bytes, entry: Entry) -> None:
         node = parent.child(name)

@@ -29,6 +29,6 @@ DEFAULT = Limits()
 def exceeded(limit: str, value: int, name: bytes) -> errors.ResourceExhausted:
     """The error for a limit (a field of Limits, with its value) that a member goes over."""
     return errors.ResourceExhausted(
-        f"layer goes over the limit {limit}={value}, at {shown(name)}",
+        f"layer goes over the limit {limit}={value}" + (f", at {shown(name)}" if name else ""),
         advice="the image is broken or hostile; if it is trusted, raise the limit",
     )
