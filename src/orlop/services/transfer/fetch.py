@@ -45,11 +45,15 @@ class Fetcher:
     def abandon(self) -> None:
         """Remove what was begun and not finished: what has come of it is of no use to a second try."""
         for ref in list(self._unfinished):
-            try:
-                self._parts.content.abort(ref)
-            except errors.OrlopError:
-                pass  # another process goes on with it, or it is gone
-        self._unfinished.clear()
+            self._drop(ref)
+
+    def _drop(self, ref: str) -> None:
+        """Remove an ingest, if it is there."""
+        self._unfinished.discard(ref)
+        try:
+            self._parts.content.abort(ref)
+        except errors.OrlopError:
+            pass  # as a rule there is none; another process may be going on with it
 
     def parse(self, raw: bytes, descriptor: Descriptor) -> Index | Manifest:
         """A manifest or index whose bytes were verified. InvalidArgument names it and where it comes from."""
@@ -93,13 +97,17 @@ class Fetcher:
 
     def _keep(self, descriptor: Descriptor, raw: bytes, labels: dict[str, str]) -> None:
         labels = {**labels, **self._source}
+        ref = f"manifest-{descriptor.digest}"
+        self._unfinished.add(ref)
         try:
-            with self._parts.content.writer(f"manifest-{descriptor.digest}", len(raw), descriptor.digest) as writer:
+            with self._parts.content.writer(ref, len(raw), descriptor.digest) as writer:
                 writer.truncate(0)
                 writer.write(raw)
                 writer.commit(len(raw), descriptor.digest, labels)
         except errors.AlreadyExists:
             self._label(descriptor, labels)
+            self._drop(ref)
+        self._unfinished.discard(ref)
 
     def _label(self, descriptor: Descriptor, labels: dict[str, str]) -> None:
         """Add labels to a stored blob; its source repositories are added to, not replaced."""
@@ -143,13 +151,14 @@ class Fetcher:
         item, total = str(descriptor.digest), descriptor.size
         ref = f"layer-{item}"
         self._progress.report(Report(item, "waiting", 0, total))
+        self._unfinished.add(ref)
         try:
             writer = self._parts.content.writer(ref, total, descriptor.digest, cancel)
         except errors.AlreadyExists:
+            self._drop(ref)  # who committed it may have been killed before it removed this
             self._label(descriptor, {})
             self._progress.report(Report(item, "exists", total, total))
             return False
-        self._unfinished.add(ref)
         with writer:
             offset = writer.status().offset
             build = open_build() if open_build is not None and offset == 0 and total > 0 else None
