@@ -88,17 +88,35 @@ _CREATE_FLAGS = (
     ("workdir", "w", "string", "DIR", "Working directory inside the container"),
 )  # fmt: skip
 
+_DETACH_KEYS = ("detach-keys", "", "string", "KEYS", 'Keys that detach from a terminal (default "ctrl-p,ctrl-q")')
+
 _RUN_FLAGS = (
     ("attach", "a", "list", "STREAM", "Attach to stdin, stdout or stderr"),
     ("detach", "d", "bool", "", "Run in the background and print the container ID"),
+    _DETACH_KEYS,
     ("sig-proxy", "", "bool", "", "Proxy received signals to the process (default true)"),
     *_CREATE_FLAGS,
+)
+
+_UPDATABLE = (
+    "cpu-period",
+    "cpu-quota",
+    "cpu-shares",
+    "cpus",
+    "cpuset-cpus",
+    "cpuset-mems",
+    "memory",
+    "memory-reservation",
+    "memory-swap",
+    "pids-limit",
+    "blkio-weight",
 )
 
 COMMANDS = {
     "create": ("create", "create [OPTIONS] IMAGE [COMMAND] [ARG...]", "Create a new container", _CREATE_FLAGS, False, 1, -1, ""),
     "exec": ("exec", "exec [OPTIONS] CONTAINER COMMAND [ARG...]", "Execute a command in a running container", (
         ("detach", "d", "bool", "", "Run the command in the background"),
+        _DETACH_KEYS,
         ("env", "e", "list", "NAME[=VALUE]", "Set an environment variable"),
         ("env-file", "", "list", "FILE", "Read environment variables from a file"),
         ("interactive", "i", "bool", "", "Keep standard input open"),
@@ -155,6 +173,7 @@ COMMANDS = {
         ("timestamps", "t", "bool", "", "Show times"),
         ("until", "", "string", "TIME", "Until a time or a duration ago"),
     ), True, 1, 1, ""),
+    "pause": ("pause", "pause CONTAINER [CONTAINER...]", "Pause all processes of containers", (), True, 1, -1, ""),
     "ps": ("ps", "ps [OPTIONS]", "List containers", (
         ("all", "a", "bool", "", "Show all containers (default: those that run)"),
         ("filter", "f", "list", "FILTER", "Filter: id, name, label, status, exited, ancestor, before, since"),
@@ -178,6 +197,12 @@ COMMANDS = {
         ("quiet", "q", "bool", "", "Do not print progress"),
         ("trace", "", "bool", "", "Print every request to registries"),
     ), True, 1, 1, ""),
+    "rename": ("rename", "rename CONTAINER NEW_NAME", "Rename a container", (), True, 2, 2, ""),
+    "restart": ("restart", "restart [OPTIONS] CONTAINER [CONTAINER...]", "Restart containers", (
+        ("signal", "s", "string", "SIGNAL", "Signal to send first"),
+        ("time", "t", "int", "SECONDS", "Seconds to wait before it is killed (default 10; -1: for ever)"),
+        ("timeout", "", "alias", "time", ""),
+    ), True, 1, -1, ""),
     "rm": ("rm", "rm [OPTIONS] CONTAINER [CONTAINER...]", "Remove containers", (
         ("force", "f", "bool", "", "Kill a running container first"),
         ("volumes", "v", "bool", "", "Remove its anonymous volumes"),
@@ -187,7 +212,7 @@ COMMANDS = {
         ("no-prune", "", "bool", "", "Leave the content to a later orlop gc"),
     ), True, 1, -1, ""),
     "run": ("run", "run [OPTIONS] IMAGE [COMMAND] [ARG...]", "Create and run a new container from an image", _RUN_FLAGS, False, 1, -1,
-        "orlop run --rm docker.io/library/alpine echo hello\n  orlop run -d --name web -e MODE=prod my/web"),
+        "orlop run --rm -it docker.io/library/alpine sh\n  orlop run --rm docker.io/library/alpine echo hello\n  orlop run -d --name web -e MODE=prod my/web"),
     "save": ("save", "save [OPTIONS] IMAGE [IMAGE...]", "Save images to an archive", (
         ("format", "", "string", "FORMAT", "docker-archive (default; also readable as OCI), oci-archive or oci-dir"),
         ("output", "o", "string", "PATH", "Write to this file or directory, not to standard output"),
@@ -196,14 +221,26 @@ COMMANDS = {
     ), True, 1, -1, ""),
     "start": ("start", "start [OPTIONS] CONTAINER [CONTAINER...]", "Start stopped containers", (
         ("attach", "a", "bool", "", "Attach standard output and error, forward signals"),
+        _DETACH_KEYS,
         ("interactive", "i", "bool", "", "Attach standard input"),
     ), True, 1, -1, ""),
+    "stats": ("stats", "stats [OPTIONS] [CONTAINER...]", "Show what containers use, again and again", (
+        ("all", "a", "bool", "", "Show all containers (default: those that run)"),
+        _FORMAT_LONG,
+        ("no-stream", "", "bool", "", "Print once"),
+        ("no-trunc", "", "bool", "", "Do not shorten IDs"),
+    ), True, 0, -1, ""),
     "stop": ("stop", "stop [OPTIONS] CONTAINER [CONTAINER...]", "Stop running containers", (
         ("signal", "s", "string", "SIGNAL", "Signal to send first"),
         ("time", "t", "int", "SECONDS", "Seconds to wait before it is killed (default 10; -1: for ever)"),
         ("timeout", "", "alias", "time", ""),
     ), True, 1, -1, ""),
     "tag": ("tag", "tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Give an image a second name", (), True, 2, 2, ""),
+    "top": ("top", "top CONTAINER", "Show the processes of a container", (), True, 1, 1, ""),
+    "unpause": ("unpause", "unpause CONTAINER [CONTAINER...]", "Let paused containers go on", (), True, 1, -1, ""),
+    "update": ("update", "update [OPTIONS] CONTAINER [CONTAINER...]", "Change limits of containers", tuple(
+        flag for flag in _CREATE_FLAGS if flag[0] in _UPDATABLE
+    ), True, 1, -1, ""),
     "version": ("version", "version [OPTIONS]", "Print version information", (_FORMAT,), True, 0, 0, ""),
     "wait": ("wait", "wait CONTAINER [CONTAINER...]", "Wait until containers stop, then print their exit codes", (), True, 1, -1, ""),
     "_clean": ("_clean", "_clean ID", "", (), True, 1, 1, ""),
@@ -211,8 +248,8 @@ COMMANDS = {
 
 GROUPS = {
     "container": ("Manage containers", {
-        "create": "create", "exec": "exec", "inspect": "inspect", "kill": "kill", "logs": "logs", "ls": "ps", "list": "ps",
-        "ps": "ps", "rm": "rm", "run": "run", "start": "start", "stop": "stop", "wait": "wait",
+        "create": "create", "exec": "exec", "inspect": "inspect", "kill": "kill", "logs": "logs", "ls": "ps", "list": "ps", "pause": "pause", "rename": "rename", "restart": "restart",
+        "ps": "ps", "rm": "rm", "run": "run", "start": "start", "stats": "stats", "stop": "stop", "top": "top", "unpause": "unpause", "update": "update", "wait": "wait",
     }),
     "image": ("Manage images", {
         "import": "import", "inspect": "inspect", "load": "load", "ls": "images", "list": "images", "pull": "pull",
@@ -223,7 +260,29 @@ GROUPS = {
 """`orlop container ls` and the like: other words for the same commands."""
 
 SECTIONS = (
-    ("Containers", ("run", "create", "start", "stop", "kill", "rm", "ps", "logs", "exec", "wait", "inspect")),
+    (
+        "Containers",
+        (
+            "run",
+            "create",
+            "start",
+            "stop",
+            "restart",
+            "kill",
+            "pause",
+            "unpause",
+            "rm",
+            "ps",
+            "logs",
+            "exec",
+            "top",
+            "stats",
+            "wait",
+            "rename",
+            "update",
+            "inspect",
+        ),
+    ),
     ("Images", ("pull", "push", "images", "rmi", "tag", "save", "load", "import")),
     ("Registries", ("login", "logout")),
     ("System", ("version", "info", "gc")),
