@@ -123,7 +123,7 @@ def assert_sound(orlop: Orlop, namespaces: tuple[str, ...] = ("default",)) -> No
 
 
 def tree(path: str | Path) -> dict[str, tuple[object, ...]]:
-    """A directory's files: kind, mode, owner, content's hash or link's target, by their paths."""
+    """A directory's files: kind, mode, owner, time, content's hash or link's target, by their paths."""
     found: dict[str, tuple[object, ...]] = {}
     for directory, directories, files in os.walk(path):
         for name in [*directories, *files]:
@@ -134,5 +134,5 @@ def tree(path: str | Path) -> dict[str, tuple[object, ...]]:
                 what = os.readlink(full)
             elif os.path.isfile(full):
                 what = hashlib.sha256(Path(full).read_bytes()).hexdigest()
-            found[os.path.relpath(full, path)] = (about.st_mode, about.st_uid, about.st_gid, what)
+            found[os.path.relpath(full, path)] = (about.st_mode, about.st_uid, about.st_gid, about.st_mtime_ns, what)
     return found
