@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SHAREABLE = "containerd.io/namespace.shareable"
 """Label with the value "true": other namespaces may adopt this one's content even under the policy "isolated"."""
 
-_HOLDERS = ("images", "containers", "content", "snapshots", "leases")
+_HOLDERS = ("images", "containers", "content", "snapshots", "leases", "volumes")
 
 
 def create(tx: Transaction, name: str, labels: Mapping[str, str] | None = None) -> None:

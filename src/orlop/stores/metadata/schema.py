@@ -75,4 +75,19 @@ MIGRATIONS: tuple[str, ...] = (
         namespace TEXT NOT NULL, topic TEXT NOT NULL, payload TEXT NOT NULL
     );
     """,
+    # 2: volumes
+    """
+    CREATE TABLE volumes (
+        namespace TEXT NOT NULL, name TEXT NOT NULL, driver TEXT NOT NULL, options TEXT NOT NULL DEFAULT '{}',
+        labels TEXT NOT NULL DEFAULT '{}', anonymous INTEGER NOT NULL, created_ns INTEGER NOT NULL,
+        PRIMARY KEY (namespace, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE volume_uses (        -- a container's, for as long as it has a row
+        namespace TEXT NOT NULL, container TEXT NOT NULL, volume TEXT NOT NULL,
+        PRIMARY KEY (namespace, container, volume),
+        FOREIGN KEY (namespace, container) REFERENCES containers(namespace, id) ON DELETE CASCADE,
+        FOREIGN KEY (namespace, volume) REFERENCES volumes(namespace, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX volume_uses_by_volume ON volume_uses(namespace, volume);
+    """,
 )
