@@ -197,6 +197,11 @@ class Container:
         config = self.record.extensions.get(_CONFIG, {})
         return config if isinstance(config, dict) else {}
 
+    @property
+    def terminal(self) -> bool:
+        """Whether its process has a terminal (`-t`)."""
+        return bool(self._config().get("terminal"))
+
     def state(self) -> TaskState:
         """What the kernel and the disk say of it now."""
         return task_state.read(self.bundle, self.record_dir)
@@ -219,10 +224,13 @@ class Container:
 
     # ------------------------------------------------------------------ running
 
-    def start(self, *, attach: bool = False, cancel: Cancel = NEVER) -> Attachment | None:
+    def start(
+        self, *, attach: bool = False, size: tuple[int, int] | None = None, cancel: Cancel = NEVER
+    ) -> Attachment | None:
         """Start it (again). With attach, returns the stream of its output, from its first byte.
 
-        Starting a running container does nothing. Raises CommandNotFound, CommandNotExecutable, RuntimeFailed.
+        size: (columns, rows) of its terminal, if it has one. Starting a running container does nothing. Raises
+        CommandNotFound, CommandNotExecutable, RuntimeFailed.
         """
         from . import starting
 
@@ -235,8 +243,8 @@ class Container:
             if status == "running":
                 if not attach:
                     return None
-                return self._task().attach(stdin=bool(self._config().get("interactive")))
-            return starting.start(self._wiring, self, attach=attach, cancel=cancel)
+                return self._task().attach(stdin=bool(self._config().get("interactive")), size=size)
+            return starting.start(self._wiring, self, attach=attach, size=size, cancel=cancel)
 
     def run_to_end(self, cancel: Cancel = NEVER) -> int:
         """Start it, collect its output, wait for its end; remove it when it was made so. Returns the exit code."""
@@ -260,10 +268,16 @@ class Container:
             if self.state().status not in ("running", "paused"):
                 self._delete_task()
 
-    def attach(self, *, stdin: bool = False) -> Attachment:
-        """The stream of a running container's output from now on."""
+    def attach(self, *, stdin: bool = False, size: tuple[int, int] | None = None) -> Attachment:
+        """The stream of a running container's output from now on. size: (columns, rows) its terminal gets."""
         self._require_running()
-        return self._task().attach(stdin=stdin)
+        return self._task().attach(stdin=stdin, size=size)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Set the size of its terminal. FailedPrecondition when it has none, or does not run."""
+        self._require_running()
+        with self._task() as task:
+            task.resize(columns, rows)
 
     def wait(self, *, cancel: Cancel = NEVER) -> int:
         """Wait until it has ended; returns its exit code (0 for one that has never run, as Docker does)."""
@@ -337,9 +351,13 @@ class Container:
         privileged: bool = False,
         interactive: bool = False,
         terminal: bool = False,
+        size: tuple[int, int] | None = None,
         detach: bool = False,
     ) -> Exec:
-        """Start another process in the running container. Raises CommandNotFound, CommandNotExecutable, …"""
+        """Start another process in the running container. Raises CommandNotFound, CommandNotExecutable, …
+
+        terminal: its standard streams are a terminal of (columns, rows) size; all its output is then "stdout".
+        """
         from . import execing
 
         state = self._require_running()
@@ -354,6 +372,7 @@ class Container:
             privileged=privileged,
             interactive=interactive,
             terminal=terminal,
+            size=size,
             detach=detach,
         )
 
@@ -483,6 +502,10 @@ class Exec:
 
     def kill(self, signal: int = 9) -> None:
         self._task.kill(signal, exec_id=self.id)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Set the size of its terminal. FailedPrecondition when it has none."""
+        self._task.resize(columns, rows, self.id)
 
 
 def _ignore(_text: str) -> None:

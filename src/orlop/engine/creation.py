@@ -209,6 +209,7 @@ def _config(
         "log_max_file": log.max_file,
         "remove": remove,
         "interactive": interactive,
+        "terminal": asked.terminal,
         "user": asked.user or run_config.user,
         "cmd": list(asked.args or run_config.cmd),
         "entrypoint": list(run_config.entrypoint if asked.entrypoint is None else asked.entrypoint),

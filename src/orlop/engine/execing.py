@@ -27,6 +27,7 @@ def start(
     privileged: bool,
     interactive: bool,
     terminal: bool,
+    size: tuple[int, int] | None,
     detach: bool,
 ) -> Exec:
     """See `Container.exec`. Users are looked up in the root as it is mounted now."""
@@ -40,6 +41,8 @@ def start(
         rootview.over_directory(f"{container.bundle}/rootfs"),
         {},
     )
+    if terminal and size is not None:
+        made["consoleSize"] = {"width": size[0], "height": size[1]}  # crun sets it before the process begins
     spec.dump_process(made)  # checks every string
     task = tasks.connect(container.bundle)
     exec_id = os.urandom(16).hex()
@@ -47,7 +50,7 @@ def start(
     attachment = None
     try:
         if not detach:
-            attachment = task.attach(exec_id, stdin=interactive, owner=True)
+            attachment = task.attach(exec_id, stdin=interactive, owner=True, size=size)
         task.start(exec_id)
     except BaseException as error:
         if attachment is not None:

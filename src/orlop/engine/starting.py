@@ -24,8 +24,10 @@ def spawner(wiring: Wiring) -> Spawner:
     return Spawner(wiring.state, (sys.executable, "-I", "-S", "-E"))
 
 
-def start(wiring: Wiring, container: Container, *, attach: bool, cancel: Cancel) -> Attachment | None:
-    """Start a container that does not run; the caller holds its lock.
+def start(
+    wiring: Wiring, container: Container, *, attach: bool, size: tuple[int, int] | None, cancel: Cancel
+) -> Attachment | None:
+    """Start a container that does not run; the caller holds its lock. size: (columns, rows) of its terminal, if any.
 
     Returns, with attach, the stream of its output, joined before its first byte. What fails leaves no task behind.
     """
@@ -42,10 +44,14 @@ def start(wiring: Wiring, container: Container, *, attach: bool, cancel: Cancel)
     _write(f"{bundle}/monitor.json", jsonio.dump_bytes(_monitor_json(wiring, container, runtime, config)))
     mounts = wiring.snapshotter(record.snapshotter).mounts(record.snapshot_key)
     try:
-        task = tasks.create(spawned_by, bundle, mounts, cancel=cancel)
+        task = tasks.create(spawned_by, bundle, mounts, terminal=container.terminal, cancel=cancel)
         with task:
             seccomp.harvest(filter, cache, f"{runtime.state_root(wiring.state)}/{record.id}")
-            attachment = task.attach(stdin=bool(config.get("interactive")), owner=True) if attach else None
+            attachment = None
+            if attach:
+                attachment = task.attach(stdin=bool(config.get("interactive")), owner=True, size=size)
+            elif size is not None and container.terminal:
+                task.resize(*size)
             try:
                 task.start(cancel=cancel)
             except BaseException:

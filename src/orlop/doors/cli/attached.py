@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PROXIED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGTSTP", "SIGALRM")
 _CHUNK = 1 << 16
+_EIO = 5
 
 
 class Signals:
@@ -48,10 +49,19 @@ class Signals:
             _signal.signal(number, handler if handler is not None else _signal.SIG_DFL)
 
 
-def copy(attachment: Attachment, *, stdin: bool, quiet: tuple[str, ...] = ()) -> None:
-    """Copy until the container's output ends. quiet: streams whose output is dropped ("stdout", "stderr").
+def copy(
+    attachment: Attachment,
+    *,
+    stdin: bool,
+    quiet: tuple[str, ...] = (),
+    keys: Callable[[bytes], tuple[bytes, bool]] | None = None,
+    woken: tuple[int, Callable[[], object]] | None = None,
+) -> bool:
+    """Copy until the container's output ends (True), or until `keys` says that its user detaches (False).
 
-    When nobody reads our own output any more, the rest is dropped and the container goes on, as with Docker.
+    quiet: streams whose output is dropped ("stdout", "stderr"). keys: is given all input, returns what of it goes to
+    the container and whether that was the last. woken: a descriptor, and what is called when it can be read. When
+    nobody reads our own output any more, the rest is dropped and the container goes on, as with Docker.
     """
     poll = select.poll()
     poll.register(attachment.fileno(), select.POLLIN)
@@ -61,13 +71,20 @@ def copy(attachment: Attachment, *, stdin: bool, quiet: tuple[str, ...] = ()) ->
     targets = {"stdout": 1, "stderr": 2}
     for stream in quiet:
         targets.pop(stream, None)
+    if woken is not None:
+        poll.register(woken[0], select.POLLIN)
     while True:
         for fd, _ in poll.poll():
             if fd == source:
-                data = os.read(source, _CHUNK)
+                data = _read(source)
                 if data:
+                    detach = False
+                    if keys is not None:
+                        data, detach = keys(data)
                     try:
                         attachment.send(data)
+                        if detach:
+                            return False
                         continue
                     except (BrokenPipeError, ConnectionError):
                         pass
@@ -75,9 +92,12 @@ def copy(attachment: Attachment, *, stdin: bool, quiet: tuple[str, ...] = ()) ->
                 source = -1
                 attachment.close_stdin()
                 continue
+            if woken is not None and fd == woken[0]:
+                woken[1]()
+                continue
             frames = attachment.read_ready()
             if frames is None:
-                return
+                return True
             for stream, data in frames:
                 target = targets.get(stream)
                 if target is None:
@@ -86,6 +106,16 @@ def copy(attachment: Attachment, *, stdin: bool, quiet: tuple[str, ...] = ()) ->
                     _write(target, data)
                 except BrokenPipeError:
                     del targets[stream]
+
+
+def _read(fd: int) -> bytes:
+    """Some input; nothing at its end. A terminal whose other side is gone is one that has ended."""
+    try:
+        return os.read(fd, _CHUNK)
+    except OSError as error:
+        if error.errno != _EIO:
+            raise
+        return b""
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -83,15 +83,17 @@ class State(Record):
     exit: Exit | None = None
 
 
-def create(spawner: Spawner, bundle: str, mounts: Sequence[Mount] = (), *, cancel: Cancel = NEVER) -> Task:
+def create(
+    spawner: Spawner, bundle: str, mounts: Sequence[Mount] = (), *, terminal: bool = False, cancel: Cancel = NEVER
+) -> Task:
     """Have a monitor spawned over a prepared bundle, and the container created: its process waits to be started.
 
-    mounts: what the monitor mounts on bundle/rootfs. Raises CommandNotFound, CommandNotExecutable, RuntimeFailed;
-    then nothing is left of it but the bundle.
+    mounts: what the monitor mounts on bundle/rootfs. terminal: as the bundle's config.json says. Raises
+    CommandNotFound, CommandNotExecutable, RuntimeFailed; then nothing is left of it but the bundle.
     """
     task = Task(bundle, spawner.spawn(bundle, cancel=cancel).address)
     try:
-        task.create(mounts, cancel=cancel)
+        task.create(mounts, terminal=terminal, cancel=cancel)
     except BaseException:
         try:
             if cancel.cancelled:
@@ -188,6 +190,7 @@ class Task:
         self,
         mounts: Sequence[Mount] = (),
         *,
+        terminal: bool = False,
         stdin: str = "",
         stdout: str = "",
         stderr: str = "",
@@ -195,7 +198,7 @@ class Task:
     ) -> int:
         """Mount and create; returns the pid. stdin, stdout, stderr: FIFOs, for who wants those in place of attach."""
         rootfs = tuple(task_v2.Mount(m.type, m.source, m.target, tuple(m.options)) for m in mounts)
-        request = task_v2.CreateTaskRequest(self.id, self.bundle, rootfs, stdin=stdin, stdout=stdout, stderr=stderr)
+        request = task_v2.CreateTaskRequest(self.id, self.bundle, rootfs, terminal, stdin, stdout, stderr)
         return self._call("Create", request, task_v2.CreateTaskResponse, cancel).pid
 
     def start(self, exec_id: str = "", *, cancel: Cancel = NEVER) -> int:
@@ -205,12 +208,14 @@ class Task:
     def exec(self, exec_id: str, process: Mapping[str, Any], *, stdin: bool = False, cancel: Cancel = NEVER) -> None:
         """Add a process (an OCI process object) to the running container; attach to it, then start it.
 
-        stdin: whether it reads what attached clients send, else /dev/null. FailedPrecondition when the container does
+        stdin: whether it reads what attached clients send, else /dev/null (or nothing, from a terminal); whether it
+        has a terminal is in the process object. FailedPrecondition when the container does
         not run, AlreadyExists when exec_id is taken.
         """
         spec = AnyMessage(task_v2.PROCESS_TYPE, jsonio.dump_bytes(process))
         source = task_v2.ATTACHED if stdin else ""
-        request = task_v2.ExecProcessRequest(self.id, exec_id, stdin=source, spec=spec)
+        terminal = bool(process.get("terminal"))
+        request = task_v2.ExecProcessRequest(self.id, exec_id, terminal, stdin=source, spec=spec)
         self._call("Exec", request, Empty, cancel)
 
     def attach(
@@ -221,9 +226,11 @@ class Task:
         stdout: bool = True,
         stderr: bool = True,
         owner: bool = False,
+        size: tuple[int, int] | None = None,
     ) -> Attachment:
         """The stream of a process's output from now on; before `start` that is all of it.
 
+        size: (columns, rows) its terminal gets, if it has one.
         owner: the process runs in our foreground: when we go its input ends, and the cleaner of a container made with
         --rm waits for us.
         """
@@ -232,7 +239,15 @@ class Task:
             sock = unixsock.connect(path)
         except OSError as error:
             raise errors.Unavailable(f"cannot attach to {self.id}: {error.strerror}") from error
-        request = {"exec_id": exec_id, "stdin": stdin, "stdout": stdout, "stderr": stderr, "owner": owner}
+        request: dict[str, object] = {
+            "exec_id": exec_id,
+            "stdin": stdin,
+            "stdout": stdout,
+            "stderr": stderr,
+            "owner": owner,
+        }
+        if size is not None:
+            request["columns"], request["rows"] = size
         attachment = Attachment(sock, self.id)
         try:
             attachment.open(request)
@@ -267,8 +282,12 @@ class Task:
         spec = AnyMessage(task_v2.RESOURCES_TYPE, jsonio.dump_bytes(resources))
         self._call("Update", task_v2.UpdateTaskRequest(self.id, spec), Empty, cancel)
 
+    def resize(self, columns: int, rows: int, exec_id: str = "", *, cancel: Cancel = NEVER) -> None:
+        """Set the size of a process's terminal, also before it starts. FailedPrecondition when it has none."""
+        self._call("ResizePty", task_v2.ResizePtyRequest(self.id, exec_id, columns, rows), Empty, cancel)
+
     def close_stdin(self, exec_id: str = "", *, cancel: Cancel = NEVER) -> None:
-        """End the process's input."""
+        """End the process's input. A terminal's never ends: its user types ^D."""
         self._call("CloseIO", task_v2.CloseIORequest(self.id, exec_id, True), Empty, cancel)
 
     def state(self, exec_id: str = "", *, cancel: Cancel = NEVER) -> State:

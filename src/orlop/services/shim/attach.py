@@ -1,10 +1,11 @@
 """Attaching to a process's standard streams over a unix socket.
 
-The client sends one line of JSON: {"exec_id": "", "stdin": false, "stdout": true, "stderr": true, "owner": false}. The
-answer is one line: {} or {"error": …, "kind": …, "advice": …}. From then on the server sends Docker's frames (stream
-number, three zero bytes, length in four bytes big-endian, data), and last a frame of stream EXIT_STREAM that holds
-{"exit_status", "exited_ns"}: all output was before it. What the client sends is input; its half-close ends the input.
-An "owner" is the command in whose foreground the process runs: when it goes, the process's input ends, and a container
+The client sends one line of JSON: {"exec_id": "", "stdin": false, "stdout": true, "stderr": true, "owner": false}; with
+"columns" and "rows" the process's terminal, if it has one, gets that size. The answer is one line: {} or {"error": …,
+"kind": …, "advice": …}. From then on the server sends Docker's frames (stream number, three zero bytes, length in four
+bytes big-endian, data), and last a frame of stream EXIT_STREAM that holds {"exit_status", "exited_ns"}: all output was
+before it. What the client sends is input; its half-close ends the input (not a terminal's, which has no end). An
+"owner" is the command in whose foreground the process runs: when it goes, the process's input ends, and a container
 made with --rm is cleaned up once no owner is left. May import only the interpreter's cheap modules.
 """
 
@@ -199,6 +200,9 @@ class Client:
         process = self._listener.find(str(said.get("exec_id", "")))
         self.owner = bool(said.get("owner"))
         self._input = bool(said.get("stdin"))
+        columns, rows = said.get("columns"), said.get("rows")
+        if process.stdio.terminal and isinstance(columns, int) and isinstance(rows, int):
+            process.stdio.resize(columns, rows)
         self._streams = tuple(n for n, name in ((1, "stdout"), (2, "stderr")) if said.get(name, True))
         return process
 

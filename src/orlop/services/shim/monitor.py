@@ -35,6 +35,7 @@ from .oci import Runtime
 from .process import Process
 from .reaper import Reaper
 from .stdio import Stdio
+from .terminal import Terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,7 +178,6 @@ class Monitor:
             raise errors.AlreadyExists(f"task {self.config.id} exists")
         if request.bundle and os.path.realpath(request.bundle) != os.path.realpath(self.bundle):
             raise errors.InvalidArgument(f"this monitor serves the bundle {self.bundle}, not {request.bundle}")
-        self._refuse_terminal(request.terminal)
         if request.checkpoint:
             raise errors.Unimplemented("a task cannot be created from a checkpoint here")
         for name in (exitfile.INIT, exitfile.EXIT):
@@ -194,7 +194,8 @@ class Monitor:
         if self.config.log_path:
             log = JsonLog(self.config.log_path, self.config.log_max_size, self.config.log_max_file, note=note)
         wants_stdin = self.config.open_stdin or bool(request.stdin)
-        process = Process(self.loop, self._reaper, "", Stdio(self.loop, wants_stdin, log), self._init_ended)
+        streams = self._streams(request.terminal, wants_stdin, log)
+        process = Process(self.loop, self._reaper, "", streams, self._init_ended)
         process.paths = (request.stdin, request.stdout, request.stderr)
         if log is not None:
             process.closers.append(log.close)
@@ -231,9 +232,30 @@ class Monitor:
             exitfile.write_init(self.bundle, init)
             call.reply(task_v2.CreateTaskResponse(pid))
 
-        streams = process.stdio.open()
-        self._runtime.run("create", args, created, stdio=streams, said=process.stdio.leftovers)
+        self._run_with_streams("create", args, created, streams)
         return None
+
+    def _streams(self, has_terminal: bool, wants_stdin: bool, log: JsonLog | None = None) -> Stdio:
+        if not has_terminal:
+            return Stdio(self.loop, wants_stdin, log)
+        self._count += 1
+        return Terminal(self.loop, wants_stdin, log, f"{self.address.removesuffix('.sock')}.{self._count}")
+
+    def _run_with_streams(
+        self, verb: str, args: list[str], done: Callable[[errors.OrlopError | None, bytes], object], streams: Stdio
+    ) -> None:
+        """A command of the runtime whose process gets these streams; the last of args is the container."""
+        if not isinstance(streams, Terminal):
+            self._runtime.run(verb, args, done, stdio=streams.open(), said=streams.leftovers)
+            return
+
+        def handed_over(error: errors.OrlopError | None, out: bytes) -> None:
+            if not streams.received() and error is None:
+                name = self.config.runtime_name
+                error = errors.RuntimeFailed(f"{name} {verb} succeeded without handing the terminal over")
+            done(error, out)
+
+        self._runtime.run(verb, [*args[:-1], "--console-socket", streams.listen(), args[-1]], handed_over)
 
     def _create_failed(self, call: Call, error: errors.OrlopError) -> None:
         self._busy = ""
@@ -291,10 +313,9 @@ class Monitor:
             raise errors.AlreadyExists(f"process {request.exec_id!r} exists")
         if init.status != task_v2.RUNNING:
             raise errors.FailedPrecondition(f"container {self.config.id} is not running")
-        self._refuse_terminal(request.terminal)
         if request.spec is None or not request.spec.value:
             raise errors.InvalidArgument("an exec needs the process to start (an OCI process object as JSON)")
-        stdio = Stdio(self.loop, bool(request.stdin))
+        stdio = self._streams(request.terminal, bool(request.stdin))
         process = Process(self.loop, self._reaper, request.exec_id, stdio, self._exec_ended)
         process.paths = (request.stdin, request.stdout, request.stderr)
         self._count += 1
@@ -315,7 +336,8 @@ class Monitor:
             raise errors.FailedPrecondition(f"container {self.config.id} is not running")
         pid_file = f"{process.spec}.pid"
         process.status = task_v2.RUNNING
-        args = ["--process", process.spec, "--detach", "--pid-file", pid_file, self.config.id]
+        tty = ["--tty"] if process.stdio.terminal else []
+        args = ["--process", process.spec, "--detach", *tty, "--pid-file", pid_file, self.config.id]
 
         def started(error: errors.OrlopError | None, _: bytes) -> None:
             pid = _read_pid(pid_file)
@@ -334,7 +356,7 @@ class Monitor:
             process.run(pid)
             call.reply(task_v2.StartResponse(pid))
 
-        self._runtime.run("exec", args, started, stdio=process.stdio.open(), said=process.stdio.leftovers)
+        self._run_with_streams("exec", args, started, process.stdio)
 
     def _exec_ended(self, process: Process) -> None:
         """Forget the oldest of those that ended long ago: nobody deletes a process that was started and left alone."""
@@ -507,6 +529,7 @@ class Monitor:
             process.pid,
             status,
             *process.paths,
+            terminal=process.stdio.terminal,
             exit_status=exited.exit_status if exited is not None else 0,
             exited_at=Timestamp.from_ns(exited.exited_ns) if exited is not None else None,
             exec_id=request.exec_id,
@@ -620,13 +643,8 @@ class Monitor:
 
     def _resize_pty(self, call: Call, request: task_v2.ResizePtyRequest) -> Message | None:
         self._check_id(request.id)
-        self._find(request.exec_id)
-        raise errors.FailedPrecondition("the process has no terminal")
-
-    @staticmethod
-    def _refuse_terminal(asked: bool) -> None:
-        if asked:
-            raise errors.Unimplemented("this monitor does not serve terminals", advice="run it without -t")
+        self._find(request.exec_id).stdio.resize(request.width, request.height)
+        return Empty()
 
     # ------------------------------------------------------------------ going
 

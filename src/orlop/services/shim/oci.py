@@ -39,6 +39,9 @@ _NOT_EXECUTABLE = (
     ("exec format error", ""),
 )
 
+_COLOUR = ("\x1b[1;31m", "\x1b[0m")
+"""Around what crun says on a terminal."""
+
 
 class Runtime:
     """One OCI runtime as monitor.json names it.
@@ -213,10 +216,12 @@ def exec_failure_status(stderr: bytes) -> int | None:
     container's own output. runc: "exec /x: exec format error"; crun: a line of its JSON log, or "exec: …".
     """
     text = stderr.decode("utf-8", "replace").strip()
+    if text.startswith(_COLOUR[0]):
+        text = text.removeprefix(_COLOUR[0]).removesuffix(_COLOUR[1])
     if "\n" in text:
         return None
     if text.startswith('{"msg":'):
-        text = _reason(stderr)
+        text = _reason(text.encode("utf-8", "replace"))
     if not text.startswith(("exec /", "exec: ", "exec container process")):
         return None
     lowered = text.lower()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from ...base import errors
 from ...base.ttrpc.loop import GONE, READ, WRITE
 
 TYPE_CHECKING = False
@@ -51,6 +52,10 @@ class Stdio:
     wants_stdin: whether it gets a pipe (else /dev/null). log: where its output is kept, or None.
     """
 
+    terminal = False
+    """Whether the streams are a terminal (services.shim.terminal)."""
+    _errors_come_on = STDERR
+
     def __init__(self, loop: Loop, wants_stdin: bool, log: JsonLog | None = None) -> None:
         self._loop = loop
         self._wants_stdin = wants_stdin
@@ -71,7 +76,7 @@ class Stdio:
         self._overdue = False
         self._final: Exited | None = None
         self.first_bytes: bytes | None = b""
-        """All that was written, while it is little and on standard error; else None."""
+        """All that was written, while it is little and where errors are written to; else None."""
 
     # -- the process's ends
 
@@ -93,8 +98,7 @@ class Stdio:
     def begin(self) -> None:
         """The process has its ends: let go of them and start to copy."""
         self._close_child_ends()
-        for fd in self._outputs:
-            self._loop.watch(fd, READ, lambda _, fd=fd: self._readable(fd))  # type: ignore[misc]
+        self._watch_outputs()
         if self._stdin_waiting or self._stdin_closing:
             self._write_stdin()
 
@@ -107,6 +111,10 @@ class Stdio:
                 except BlockingIOError:
                     return b""
         return b""
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Set the terminal's size, now or when there is one. FailedPrecondition when there will be none."""
+        raise errors.FailedPrecondition("the process has no terminal")
 
     def close(self) -> None:
         """Close everything; what is in the pipes is still copied, and outlets are told that this was all."""
@@ -136,8 +144,7 @@ class Stdio:
         """An outlet has got rid of something: go on reading when all are low."""
         if self._held_back and all(outlet.backlog < HIGH_BYTES // 2 for outlet in self._outlets):
             self._held_back = False
-            for fd in self._outputs:
-                self._loop.watch(fd, READ, lambda _, fd=fd: self._readable(fd))  # type: ignore[misc]
+            self._watch_outputs()
             if self._ended:
                 self._drain()
 
@@ -207,9 +214,8 @@ class Stdio:
         stream = self._outputs.get(fd)
         if stream is None:
             return False
-        try:
-            data = os.read(fd, READ_BYTES)
-        except BlockingIOError:
+        data = self._take(fd)
+        if data is None:
             return False
         if not data:
             self._close_output(fd)
@@ -223,6 +229,18 @@ class Stdio:
             self._hold_back()
         return True
 
+    def _take(self, fd: int) -> bytes | None:
+        """What can be read: b"" at the end, None when there is nothing now."""
+        try:
+            return os.read(fd, READ_BYTES)
+        except BlockingIOError:
+            return None
+
+    def _watch_outputs(self) -> None:
+        for fd in self._outputs:
+            self._loop.forget(fd)
+            self._loop.watch(fd, READ, lambda _, fd=fd: self._readable(fd))  # type: ignore[misc]
+
     def _hold_back(self) -> None:
         if not self._held_back:
             self._held_back = True
@@ -234,7 +252,7 @@ class Stdio:
         if self.first_bytes is None:
             return
         kept = self.first_bytes + data
-        self.first_bytes = kept if stream == STDERR and len(kept) <= _KEPT_BYTES else None
+        self.first_bytes = kept if stream == self._errors_come_on and len(kept) <= _KEPT_BYTES else None
 
     def _close_output(self, fd: int) -> None:
         stream = self._outputs.pop(fd)
@@ -275,7 +293,7 @@ class Stdio:
         except BlockingIOError:
             pass
         except OSError:  # it reads no more: the rest has no reader
-            self._close_stdin()
+            self._reader_gone()
             return
         if not self._stdin_waiting and self._stdin_closing:
             self._close_stdin()
@@ -290,9 +308,17 @@ class Stdio:
 
     def _stdin_ready(self, events: int) -> None:
         if events & GONE and not events & WRITE:
-            self._close_stdin()
+            self._reader_gone()
         else:
             self._write_stdin()
+
+    def _reader_gone(self) -> None:
+        self._close_stdin()
+
+    def _unwatch_stdin(self) -> None:
+        if self._stdin_watched:
+            self._stdin_watched = False
+            self._loop.forget(self._stdin)
 
     def _close_stdin(self) -> None:
         if self._stdin >= 0:

@@ -9,6 +9,10 @@ from . import create
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from ....engine.containers import Container
+    from ....services.runtime.tasks import Attachment
     from ..main import Invocation
 
 
@@ -18,17 +22,14 @@ def main(cli: Invocation) -> int:
     if detach and flags.get("attach"):
         raise errors.UsageError("conflicting options: cannot specify both --attach and --detach")
     interactive = bool(flags.get("interactive"))
+    if flags.get("tty"):
+        return _with_terminal(cli, detach=detach, interactive=interactive)
     container = create.make(cli)
-    try:
-        if detach:
-            container.start()
-            cli.out(container.id)
-            return 0
-        attachment = container.start(attach=True)
-    except errors.OrlopError:
-        if flags.get("rm"):
-            container.remove(force=True)
-        raise
+    if detach:
+        _start(cli, container)
+        cli.out(container.id)
+        return 0
+    attachment = _start(cli, container, attach=True)
     from .. import attached
 
     streams = flags.get("attach")
@@ -42,5 +43,37 @@ def main(cli: Invocation) -> int:
     except KeyboardInterrupt:
         os.write(2, b"\n")
         return 130
+    container.finish()
+    return code
+
+
+def _start(cli: Invocation, container: Container, **how: Any) -> Attachment | None:
+    """Start it; one that cannot be started and was to be removed at its end is removed."""
+    try:
+        return container.start(**how)
+    except errors.OrlopError:
+        if cli.flags.get("rm"):
+            container.remove(force=True)
+        raise
+
+
+def _with_terminal(cli: Invocation, *, detach: bool, interactive: bool) -> int:
+    from .. import terminal
+
+    flags = cli.flags
+    if not detach and not terminal.may_read(interactive):
+        cli.warn(f"orlop: {terminal.NO_TERMINAL}")
+        return 1
+    session = terminal.Session(interactive=interactive, keys=flags.get("detach-keys", ""))
+    container = create.make(cli)
+    if detach:
+        _start(cli, container, size=session.size)
+        cli.out(container.id)
+        return 0
+    with session, session.signals(container.kill, flags.get("sig-proxy", True)):
+        attachment = _start(cli, container, attach=True, size=session.size)
+        if attachment is not None and not session.copy(attachment, container.resize):
+            return 0
+        code = container.wait()
     container.finish()
     return code

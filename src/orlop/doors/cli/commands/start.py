@@ -24,14 +24,25 @@ def main(cli: Invocation) -> int:
 
 
 def _attached(cli: Invocation) -> int:
-    from .. import attached
-
     container = cli.engine.containers.get(cli.args[0])
-    attachment = container.start(attach=True)
-    with attached.Signals(container.kill):
-        if attachment is not None:
-            with attachment:
-                attached.copy(attachment, stdin=bool(cli.flags.get("interactive")))
-        code = container.wait()
+    interactive, proxy = bool(cli.flags.get("interactive")), cli.flags.get("sig-proxy", True)
+    if container.terminal:
+        from .. import terminal
+
+        session = terminal.Session(interactive=interactive, keys=cli.flags.get("detach-keys", ""))
+        with session, session.signals(container.kill, proxy):
+            attachment = container.start(attach=True, size=session.size)
+            if attachment is not None and not session.copy(attachment, container.resize):
+                return 0
+            code = container.wait()
+    else:
+        from .. import attached
+
+        attachment = container.start(attach=True)
+        with attached.Signals(container.kill, enabled=proxy):
+            if attachment is not None:
+                with attachment:
+                    attached.copy(attachment, stdin=interactive)
+            code = container.wait()
     container.finish()
     return code
