@@ -5,6 +5,7 @@ Knows nothing of Orlop's insides.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -14,10 +15,13 @@ from pathlib import Path
 Facts = dict[str, tuple[object, ...]]
 
 
-def facts(root: str | Path, *, times: bool = True, root_too: bool = True, dir_times: bool = True) -> Facts:
+def facts(
+    root: str | Path, *, times: bool = True, root_too: bool = True, dir_times: bool = True, ghosts: bool = False
+) -> Facts:
     """Path → everything the kernel tells about it: type, mode, owner, device, size, mtime, xattrs, content, its links.
 
-    Paths are relative ("." for the root). The links are the sorted names in the tree of the same file.
+    Paths are relative ("." for the root). The links are the sorted names in the tree of the same file. ghosts: names
+    that are listed and do not exist are left out (overlayfs lists whiteouts in directories that no layer below has).
     """
     found: Facts = {}
     names: dict[tuple[int, int], list[str]] = {}
@@ -25,7 +29,12 @@ def facts(root: str | Path, *, times: bool = True, root_too: bool = True, dir_ti
     for directory, below, others in os.walk(top):
         for name in [*([""] if root_too and directory == top else []), *below, *others]:
             path = os.path.join(directory, name) if name else top
-            status = os.lstat(path)
+            try:
+                status = os.lstat(path)
+            except FileNotFoundError:
+                if ghosts:
+                    continue
+                raise
             relative = os.path.relpath(path, top)
             if not stat.S_ISDIR(status.st_mode):
                 names.setdefault((status.st_dev, status.st_ino), []).append(relative)
@@ -108,7 +117,11 @@ class Grower:
             elif what == 6:
                 target = f"{os.path.dirname(path)}/{self._random.choice(_NAMES)}"
                 if target != path and not os.path.lexists(target):
-                    os.rename(path, target)
+                    try:
+                        os.rename(path, target)
+                    except OSError as error:
+                        if error.errno != errno.EXDEV:  # what overlayfs says of directories that are in a lower layer
+                            raise
             elif what == 7 and stat.S_ISREG(status.st_mode):  # break a link: the same content, another file
                 with open(path, "rb") as file:
                     content = file.read()

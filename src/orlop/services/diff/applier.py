@@ -140,6 +140,7 @@ class _Applier:
         self._masked = files.umask() | 0o7000
         self._size = self._inodes = 0
         self._recount = False
+        self._whiteouts: list[tuple[Dir, bytes]] = []
         self._foreign: dict[tuple[Dir, bytes], bytes] = {}
         self._aufs_links = False
         # The directory part of the last name, and what it led to: most members follow a sibling.
@@ -213,6 +214,10 @@ class _Applier:
         """AUFS's link store goes, and directories get their times, which nothing changes any more."""
         if self._aufs_links:
             self._clear(self._root, whiteout.LINKS_DIR)
+        for parent, name in self._whiteouts:
+            # Where nothing shows from below a whiteout hides nothing, and overlayfs would list it.
+            if not parent.dead and parent.hidden_from_below() and self._is_whiteout(parent, name):
+                self._clear(parent, name)
         if self._recount and self._alone:
             self._count()
         utime, open_fd = os.utime, self._directories.fd
@@ -231,7 +236,7 @@ class _Applier:
         if name[:2] == b"./":
             name = name[2:]
         if name[-1:] == b"/":
-            name = name[:-1]
+            name = name.rstrip(b"/")
         if b"//" in name or b"/." in name or name[:1] in (b".", b"/", b""):
             name = _cleaned(name)
             if not name:
@@ -306,8 +311,9 @@ class _Applier:
         self._inodes += 1
         node = parent.adopt(name)
         node.times = (entry.mtime_ns, entry.mtime_ns)
-        if self._foreign:
-            self._foreign.pop((parent, name), None)
+        if self._foreign and self._foreign.pop((parent, name), None):
+            node.listed = True
+            self._make_opaque(node)
         if self._masked & 0o755 or parent.inherits or self._uid or self._gid:
             fd = self._directories.fd(node)
             if self._uid == 0:
@@ -384,11 +390,11 @@ class _Applier:
             except FileExistsError:
                 node = self._existing_directory(parent, name)
                 if node is None:
-                    hidden = self._is_whiteout(parent, name)
                     self._clear(parent, name)
                     os.mkdir(name, entry.mode & 0o777, dir_fd=self._directories.fd(parent))
                     made = self._new_directory(parent, name, entry)
-                    if hidden:
+                    if self._alone:
+                        # A whiteout or a file of this layer had already hidden a directory below.
                         self._make_opaque(made)
                     return
             else:
@@ -412,8 +418,8 @@ class _Applier:
         node = parent.adopt(name)
         node.listed = True
         self._note(node, entry)
-        if self._foreign:
-            self._foreign.pop((parent, name), None)
+        if self._foreign and self._foreign.pop((parent, name), None):
+            self._make_opaque(node)
         if node.depth > self._limits.depth:
             raise _limits.exceeded("depth", self._limits.depth, entry.name)
         owned = entry.uid == self._uid and entry.gid == self._gid and not parent.inherits
@@ -605,6 +611,7 @@ class _Applier:
         except FileExistsError:
             return  # the layer's own file, or the same whiteout again
         self._inodes += 1
+        self._whiteouts.append((parent, name))
 
     def _make_opaque(self, node: Dir) -> None:
         os.setxattr(self._directories.fd(node), whiteout.OVERLAY_OPAQUE, b"y")
@@ -613,7 +620,10 @@ class _Applier:
     def _is_whiteout(self, parent: Dir, name: bytes) -> bool:
         if not self._alone:
             return False
-        status = os.stat(name, dir_fd=self._directories.fd(parent), follow_symlinks=False)
+        try:
+            status = os.stat(name, dir_fd=self._directories.fd(parent), follow_symlinks=False)
+        except FileNotFoundError:
+            return False
         return whiteout.is_overlay_whiteout(status.st_mode, status.st_rdev)
 
     def _clear_below(self, top: Dir, entry: Entry, *, replaced: bool = False) -> None:
