@@ -21,6 +21,7 @@ MAX_SIZE = 0xFFFF
 
 _SOL_SOCKET, _SCM_RIGHTS = 1, 1
 _MSG_CMSG_CLOEXEC = 0x40000000
+_TIOCGPTPEER = 0x5441
 _FD_BYTES = 4
 _NAME_BYTES = 4096
 
@@ -92,6 +93,21 @@ def raw(wanted: list[Any]) -> list[Any]:
     characters = list(characters)
     characters[termios.VMIN], characters[termios.VTIME] = 1, 0
     return [input, output, control, local, ispeed, ospeed, characters]
+
+
+def give(master: int, user: int) -> None:
+    """Let the terminal behind a master belong to this user, if it is still its maker's (ours). Raises OSError.
+
+    By the master, not by a name: what the container calls its terminal may be another file (TIOCGPTPEER, Linux 4.13).
+    """
+    import fcntl
+
+    slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if os.fstat(slave).st_uid == os.geteuid() != user:
+            os.fchown(slave, user, -1)
+    finally:
+        os.close(slave)
 
 
 def receive(sock: _socket.socket) -> int:

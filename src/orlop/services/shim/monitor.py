@@ -316,6 +316,8 @@ class Monitor:
         if request.spec is None or not request.spec.value:
             raise errors.InvalidArgument("an exec needs the process to start (an OCI process object as JSON)")
         stdio = self._streams(request.terminal, bool(request.stdin))
+        if isinstance(stdio, Terminal):
+            stdio.user = _user_of(request.spec.value)
         process = Process(self.loop, self._reaper, request.exec_id, stdio, self._exec_ended)
         process.paths = (request.stdin, request.stdout, request.stderr)
         self._count += 1
@@ -784,6 +786,15 @@ def note(sentence: str) -> None:
         print(f"{at} {sentence}", file=sys.stderr, flush=True)
     except OSError:
         pass  # even the log cannot be written: there is nobody left to tell
+
+
+def _user_of(process: bytes) -> int:
+    """The user ID of an OCI process object, 0 when it says none that is one."""
+    try:
+        user = jsonio.loads(process)["user"]["uid"]
+        return user if isinstance(user, int) and 0 <= user < 1 << 32 else 0
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 def _read_pid(path: str) -> int:

@@ -45,6 +45,8 @@ class Terminal(Stdio):
         self._sender: _socket.socket | None = None
         self._master = -1
         self._size: tuple[int, int] | None = None
+        self.user = 0
+        """Whom the terminal is given to: crun 1.8 leaves that of an exec with root."""
         self._resting = False
 
     # -- the console socket
@@ -92,6 +94,10 @@ class Terminal(Stdio):
             self._stdin = os.dup(master)  # epoll takes a descriptor once: this one is for writing
         if self._size is not None:
             self._apply_size()
+        try:
+            terminal.give(master, self.user)
+        except OSError:
+            pass  # it cannot open its terminal by name, and else misses nothing
 
     def _close_socket(self) -> None:
         for sock in (self._sender, self._listener):
