@@ -90,4 +90,22 @@ MIGRATIONS: tuple[str, ...] = (
     ) WITHOUT ROWID;
     CREATE INDEX volume_uses_by_volume ON volume_uses(namespace, volume);
     """,
+    # 2: networks, and what a container is on one of them
+    """
+    CREATE TABLE networks (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, driver TEXT NOT NULL,
+        subnet TEXT NOT NULL DEFAULT '', gateway TEXT NOT NULL DEFAULT '', ip_range TEXT NOT NULL DEFAULT '',
+        subnet6 TEXT NOT NULL DEFAULT '', gateway6 TEXT NOT NULL DEFAULT '', internal INTEGER NOT NULL DEFAULT 0,
+        last INTEGER NOT NULL DEFAULT 0,                 -- where the last address was given: the next is after it
+        options TEXT NOT NULL DEFAULT '{}', labels TEXT NOT NULL DEFAULT '{}', created_ns INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE endpoints (
+        container TEXT NOT NULL, network TEXT NOT NULL REFERENCES networks(id),
+        name TEXT NOT NULL DEFAULT '', aliases TEXT NOT NULL DEFAULT '[]',
+        netns TEXT NOT NULL, interface TEXT NOT NULL, link TEXT NOT NULL,    -- link: the host's end of the veth pair
+        address TEXT NOT NULL, address6 TEXT NOT NULL DEFAULT '', mac TEXT NOT NULL,
+        ports TEXT NOT NULL DEFAULT '[]', created_ns INTEGER NOT NULL,
+        PRIMARY KEY (container, network), UNIQUE (network, address), UNIQUE (container, interface)
+    ) WITHOUT ROWID;
+    """,
 )

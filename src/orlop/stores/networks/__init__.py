@@ -1,0 +1,1 @@
+"""The network store: which networks there are, and which container has which address on them."""
