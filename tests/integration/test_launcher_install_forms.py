@@ -33,6 +33,10 @@ def main(argv):
         "flags": [sys.flags.isolated, sys.flags.no_site, sys.flags.ignore_environment], "dependency": dependency,
     }).encode())
     return code
+
+
+def run_and_exit(argv):
+    raise SystemExit(main(argv))
 """
 
 
