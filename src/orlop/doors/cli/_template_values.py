@@ -21,6 +21,10 @@ class Map(dict):  # type: ignore[type-arg]
     """A dict that is a Go map: a key that is not there has no value, instead of being an error."""
 
 
+class NilMap(Map):
+    """A Go map that is nil: empty, and null in JSON."""
+
+
 class Method:
     """A value that takes arguments: {{.Label "com.example"}}. It is left out when its owner is printed as JSON."""
 
@@ -130,6 +134,8 @@ def float_text(value: float, verb: str, precision: int) -> str:
 def plain(value: Any) -> Any:
     """A value ready for JSON, in Go's order: structs as they are, maps by key."""
     value = force(value)
+    if isinstance(value, NilMap):
+        return None
     if isinstance(value, dict):
         keys = value if is_struct(value) else sorted(value)
         return {str(key): plain(value[key]) for key in keys if not isinstance(value[key], Method)}

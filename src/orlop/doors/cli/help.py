@@ -24,7 +24,7 @@ def _columns() -> int:
     try:
         return max(60, os.get_terminal_size(1).columns)
     except OSError:
-        return 100
+        return 80
 
 
 def flags_text(flags: tuple[Flag, ...]) -> str:
@@ -63,7 +63,7 @@ def main_text() -> str:
 def group_text(group: str) -> str:
     title, commands = GROUPS[group]
     lines = [f"Usage:  orlop {group} COMMAND", "", title, "", "Commands:"]
-    lines.extend(f"  {word.ljust(11)} {COMMANDS[target][2]}" for word, target in commands.items())
+    lines.extend(f"  {word.ljust(11)} {COMMANDS[target.split()[0]][2]}" for word, target in commands.items())
     return "\n".join(lines)
 
 
@@ -71,7 +71,10 @@ def command_text(name: str) -> str:
     _, usage, summary, flags, _, _, _, examples = COMMANDS[name]
     lines = [f"Usage:  orlop {usage}", "", summary]
     aliases = [
-        f"orlop {group} {word}" for group, (_, words) in GROUPS.items() for word, to in words.items() if to == name
+        f"orlop {group} {word}"
+        for group, (_, words) in GROUPS.items()
+        for word, to in words.items()
+        if to.split()[0] == name
     ]
     if aliases:
         lines += ["", "Aliases:", "  " + ", ".join([f"orlop {name}", *aliases])]

@@ -68,6 +68,9 @@ def parse_flags(
             position += 1
             flag = by_short.get(short)
             if flag is None:
+                if word == "-h":
+                    values["help"] = True
+                    break
                 raise _usage(f"unknown shorthand flag: {short!r} in {word}", command)
             rest = word[position:]
             if flag[2] == "bool":

@@ -248,16 +248,16 @@ COMMANDS = {
 
 GROUPS = {
     "container": ("Manage containers", {
-        "create": "create", "exec": "exec", "inspect": "inspect", "kill": "kill", "logs": "logs", "ls": "ps", "list": "ps", "pause": "pause", "rename": "rename", "restart": "restart",
+        "create": "create", "exec": "exec", "inspect": "inspect --type container", "kill": "kill", "logs": "logs", "ls": "ps", "list": "ps", "pause": "pause", "rename": "rename", "restart": "restart",
         "ps": "ps", "rm": "rm", "run": "run", "start": "start", "stats": "stats", "stop": "stop", "top": "top", "unpause": "unpause", "update": "update", "wait": "wait",
     }),
     "image": ("Manage images", {
-        "import": "import", "inspect": "inspect", "load": "load", "ls": "images", "list": "images", "pull": "pull",
+        "import": "import", "inspect": "inspect --type image", "load": "load", "ls": "images", "list": "images", "pull": "pull",
         "push": "push", "rm": "rmi", "save": "save", "tag": "tag",
     }),
     "system": ("Manage the engine", {"gc": "gc", "info": "info"}),
 }  # fmt: skip
-"""`orlop container ls` and the like: other words for the same commands."""
+"""`orlop container ls` and the like: other words for the same commands, with the flags that they imply."""
 
 SECTIONS = (
     (

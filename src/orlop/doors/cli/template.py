@@ -16,14 +16,15 @@ from . import _template_syntax as syntax
 from . import _template_values as values
 from . import tables
 from ._template_run import Runner
-from ._template_values import Map, Method
+from ._template_values import Map, Method, NilMap
+from .human import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-__all__ = ["Map", "Method", "Template", "label_header", "render", "render_inspect", "render_list"]
+__all__ = ["Map", "Method", "NilMap", "Template", "label_header", "render", "render_inspect", "render_list"]
 
 
 class Template:
@@ -91,19 +92,23 @@ def render_list(
     elif text == "raw":
         text = raw or "".join(f"{name.lower()}: {{{{.{name}}}}}\n" for name in headers)
     template = Template(text)
-    lines = [template.render(_row(row), what) for row in rows]
+    lines = [template.render(_row(row, in_table=is_table), what) for row in rows]
     if is_table:
         lines.insert(0, template.header({"Label": Method(label_header), **headers}))
         lines = tables.align([line.split("\t") for line in "\n".join(lines).split("\n")])
     return "\n".join(lines)
 
 
-def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], in_table: bool) -> dict[str, Any]:
     out = dict(sorted(row.items()))
     labels = out.get("Labels")
     if isinstance(labels, dict):
+        if in_table:
+            labels = {visible(key): visible(value) for key, value in labels.items()}
         out["Labels"] = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
         out.setdefault("Label", Method(lambda name: labels.get(name, "")))
+    if in_table:  # a tab or a newline within a value must not make cells and lines
+        out.update((key, visible(value)) for key, value in out.items() if isinstance(value, str))
     return out
 
 

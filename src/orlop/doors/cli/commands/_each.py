@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ....base import errors
+from ..main import told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,15 +18,12 @@ def each(cli: Invocation, do: Callable[[Container], str | None], *, missing_is_f
     code = 0
     for text in cli.args:
         try:
-            told = do(cli.engine.containers.get(text))
-        except errors.NotFound as error:
-            if missing_is_fine:
-                continue
-            cli.warn(f"orlop: {error.message}")
-            code = 1
+            answer = do(cli.engine.containers.get(text))
         except errors.OrlopError as error:
-            cli.warn(f"orlop: {error.message}" + (f"\n  to fix: {error.advice}" if error.advice else ""))
-            code = max(code, 1)
+            if missing_is_fine and isinstance(error, errors.NotFound):
+                continue
+            cli.warn(told(error))
+            code = 1
         else:
-            cli.out(text if told is None else told)
+            cli.out(text if answer is None else answer)
     return code

@@ -8,7 +8,6 @@ from .. import human, tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from ....engine.images import Images
@@ -24,25 +23,48 @@ HEADERS = {
     "CreatedAt": "CREATED AT",
     "Size": "SIZE",
     "Platform": "PLATFORM",
+    "Labels": "LABELS",
+    "Containers": "CONTAINERS",
+    "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
 }
+FILTERS = ("reference", "dangling", "label", "before", "since")
+NONE = "<none>"
+
+_RAW = "".join(
+    f"{name}: {{{{.{field}}}}}\n"
+    for name, field in (
+        ("repository", "Repository"),
+        ("tag", "Tag"),
+        ("image_id", "ID"),
+        ("created_at", "CreatedAt"),
+        ("virtual_size", "Size"),
+    )
+)
 
 
-def _row(images: Images, image: Image, now_ns: int, full: bool) -> dict[str, Any]:
-    repository, tag = "<none>", "<none>"
-    if not image.name.startswith("sha256:"):
-        reference = references.parse_normalized(image.name)
-        repository, tag = reference.familiar_name, reference.tag or "<none>"
+def _names(image: Image) -> dict[str, Any]:
+    """The columns that differ between the names of one image."""
+    if image.name.startswith("sha256:"):
+        return {"Repository": NONE, "Tag": NONE}
+    reference = references.parse_normalized(image.name)
+    return {"Repository": reference.familiar_name, "Tag": reference.tag or NONE}
+
+
+def _facts(images: Images, image: Image, now_ns: int, full: bool) -> dict[str, Any]:
+    """The columns that tell of the image itself; what is not stored here is left unknown."""
     digest = image.target.digest
     row: dict[str, Any] = {
-        "Repository": repository,
-        "Tag": tag,
-        "Digest": str(digest),
-        "ID": str(digest) if full else digest.short,
+        "Containers": "N/A",
         "CreatedAt": "N/A",
         "CreatedSince": "N/A",
-        "Size": "0B",
-        "Platform": "",
+        "Digest": str(digest),
+        "ID": str(digest) if full else digest.short,
         "Labels": {},
+        "Platform": "",
+        "SharedSize": "N/A",
+        "Size": "0B",
+        "UniqueSize": "N/A",
         "_created": 0,
     }
     try:
@@ -70,58 +92,52 @@ def _any_platform(image: Image) -> Any:
     return platform
 
 
-def _test(key: str, value: str, rows: list[dict[str, Any]]) -> Callable[[dict[str, Any]], bool]:
-    """The test that a filter KEY=VALUE stands for."""
-    import fnmatch
+def _keep(rows: list[dict[str, Any]], wanted: list[str], name: str, images: Images) -> list[dict[str, Any]]:
+    """Those that pass every filter, and whose name is as the argument, which may be a pattern."""
+    from .. import filters
 
-    if key == "reference":
-
-        def by_reference(row: dict[str, Any]) -> bool:
-            return any(fnmatch.fnmatch(t, value) for t in (row["Repository"], f"{row['Repository']}:{row['Tag']}"))
-
-        return by_reference
-    if key == "dangling":
-        wanted = value.lower() in ("true", "1")
-
-        def by_dangling(row: dict[str, Any]) -> bool:
-            return bool(row["Repository"] == "<none>") == wanted
-
-        return by_dangling
-    if key == "label":
-        label, has_value, wanted_value = value.partition("=")
-
-        def by_label(row: dict[str, Any]) -> bool:
-            return label in row["Labels"] and (not has_value or bool(row["Labels"][label] == wanted_value))
-
-        return by_label
-    if key in ("before", "since"):
-        base = references.parse_normalized(value).with_default_tag().familiar()
-        created = next((row["_created"] for row in rows if f"{row['Repository']}:{row['Tag']}" == base), None)
-        if created is None:
-            raise errors.NotFound(f"no such image: {value}")
-
-        def by_time(row: dict[str, Any]) -> bool:
-            return bool(row["_created"] < created if key == "before" else row["_created"] > created)
-
-        return by_time
-    raise errors.UsageError(f"invalid filter '{key}'", advice="use reference, dangling, label, before or since")
-
-
-def _keep(rows: list[dict[str, Any]], filters: list[str], name: str) -> list[dict[str, Any]]:
+    groups = filters.grouped(wanted, FILTERS)
     if name:
-        reference = references.parse_normalized(name)
-        rows = [
-            row
-            for row in rows
-            if row["Repository"] == reference.familiar_name and (not reference.tag or row["Tag"] == reference.tag)
-        ]
-    for text in filters:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise errors.UsageError(f"invalid filter {text!r}: it has no '='")
-        test = _test(key, value, rows)
-        rows = [row for row in rows if test(row)]
+        rows = _by_reference(rows, [name], whole_repository=True)
+    for key, values in groups.items():
+        if key == "reference":
+            rows = _by_reference(rows, values)
+        elif key == "dangling":
+            dangling = filters.truth(key, values)
+            rows = [row for row in rows if (row["Tag"] == NONE) == dangling]
+        elif key == "label":
+            rows = [row for row in rows if filters.has_labels(row["Labels"], values)]
+        else:
+            digest = str(images.get(values[0]).target.digest)
+            pivot = next((row["_created"] for row in rows if row["Digest"] == digest), 0)
+            rows = [row for row in rows if (row["_created"] < pivot if key == "before" else row["_created"] > pivot)]
     return rows
+
+
+def _by_reference(
+    rows: list[dict[str, Any]], values: list[str], whole_repository: bool = False
+) -> list[dict[str, Any]]:
+    """Those whose name, with or without its tag, one of the patterns matches.
+
+    whole_repository: a name that is spelt out in full ("docker.io/library/alpine") means the same as the short one.
+    """
+    from .. import filters
+
+    patterns = []
+    for value in values:
+        if whole_repository:
+            try:
+                reference = references.parse_normalized(value)
+                value = reference.familiar()
+            except errors.InvalidArgument:
+                pass  # a pattern, or nothing that an image can be called
+        patterns.append(filters.glob(value))
+    return [
+        row
+        for row in rows
+        if row["Repository"] != NONE
+        and any(p.fullmatch(row["Repository"]) or p.fullmatch(f"{row['Repository']}:{row['Tag']}") for p in patterns)
+    ]
 
 
 def main(cli: Invocation) -> int:
@@ -129,23 +145,34 @@ def main(cli: Invocation) -> int:
 
     flags = cli.flags
     images = cli.engine.images
-    now_ns = time.time_ns()
-    rows = [_row(images, image, now_ns, bool(flags.get("no-trunc"))) for image in images.list()]
-    rows = _keep(rows, flags.get("filter", []), cli.args[0] if cli.args else "")
+    now_ns, full, format = time.time_ns(), bool(flags.get("no-trunc")), flags.get("format", "")
+    facts: dict[str, dict[str, Any]] = {}
+    rows = []
+    for image in images.list():
+        digest = str(image.target.digest)
+        if digest not in facts:
+            facts[digest] = _facts(images, image, now_ns, full)
+        rows.append({**facts[digest], **_names(image)})
+    filters, name = flags.get("filter", []), cli.args[0] if cli.args else ""
+    if filters or name:
+        rows = _keep(rows, filters, name, images)
     rows.sort(key=lambda row: -row["_created"])
     for row in rows:
         del row["_created"]
     if flags.get("quiet"):
-        for each in dict.fromkeys(row["Digest"] if flags.get("no-trunc") else row["ID"] for row in rows):
+        for each in dict.fromkeys(row["ID"] for row in rows):
             cli.out(each)
         return 0
-    if flags.get("format"):
+    columns = ["Repository", "Tag", *(["Digest"] if flags.get("digests") else []), "ID", "CreatedSince", "Size"]
+    if format:
         from .. import template
 
-        text = template.render_list(flags["format"], rows, HEADERS)
+        default = "\t".join(f"{{{{.{column}}}}}" for column in columns)
+        text = template.render_list(format, rows, HEADERS, table=default, raw=_RAW, what="image")
         if text:
             cli.out(text)
         return 0
-    columns = ["Repository", "Tag", *(["Digest"] if flags.get("digests") else []), "ID", "CreatedSince", "Size"]
-    cli.out(tables.render([HEADERS[c] for c in columns], [[row[c] for c in columns] for row in rows]))
+    cells = [[row[c] for c in columns] for row in rows]
+    width = None if full else tables.terminal_width()
+    cli.out(tables.render([HEADERS[c] for c in columns], cells, width=width, keep=(columns.index("ID"),)))
     return 0

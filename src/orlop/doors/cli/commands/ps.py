@@ -9,11 +9,14 @@ from .. import human, tables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ....engine.containers import Container
     from ....services.shim.state import TaskState
     from ..main import Invocation
+
+    Found = tuple[Container, TaskState]
 
 HEADERS = {
     "ID": "CONTAINER ID",
@@ -27,9 +30,29 @@ HEADERS = {
     "Size": "SIZE",
     "Names": "NAMES",
     "Labels": "LABELS",
+    "LocalVolumes": "LOCAL VOLUMES",
     "Mounts": "MOUNTS",
     "Networks": "NETWORKS",
 }
+FILTERS = ("id", "name", "label", "status", "exited", "ancestor", "before", "since", "network", "volume", "health")
+STATUSES = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
+HEALTHS = ("starting", "healthy", "unhealthy", "none")
+
+_COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+_RAW = "".join(
+    f"{name}: {{{{.{field}}}}}\n"
+    for name, field in (
+        ("container_id", "ID"),
+        ("image", "Image"),
+        ("command", "Command"),
+        ("created_at", "CreatedAt"),
+        ("state", "State"),
+        ("status", "Status"),
+        ("names", "Names"),
+        ("labels", "Labels"),
+        ("ports", "Ports"),
+    )
+)
 
 
 def status_text(state: TaskState, now_ns: int) -> str:
@@ -48,102 +71,117 @@ def status_text(state: TaskState, now_ns: int) -> str:
     return f"Exited ({state.exit_status}) {human.duration(now_ns - state.exited_ns)} ago"
 
 
-def _command(container: Container, full: bool) -> str:
-    from ....base import jsonio
+def _command(config: dict[str, Any], spec: bytes, full: bool) -> str:
+    """The COMMAND column. What was asked for is kept beside the specification, which is long to read."""
+    if "cmd" in config:
+        args = [*config.get("entrypoint", ()), *config["cmd"]]
+    else:
+        from ....base import jsonio
 
-    process = jsonio.loads(container.record.spec).get("process", {}) if container.record.spec else {}
-    text = " ".join(process.get("args", []))
+        args = jsonio.loads(spec).get("process", {}).get("args", []) if spec else []
+    text = " ".join(args)
     if not full and len(text) > 20:
         text = text[:19] + "…"
     return human.quote(text)
 
 
-def _row(container: Container, state: TaskState, now_ns: int, flags: dict[str, Any]) -> dict[str, Any]:
+def _row(container: Container, state: TaskState, now_ns: int, full: bool, size: bool) -> dict[str, Any]:
     from ....engine import views
 
-    record, full = container.record, bool(flags.get("no-trunc"))
-    labels = {key: value for key, value in record.labels.items() if not key.startswith("orlop.dev/")}
+    record = container.record
     config = record.extensions.get("orlop.config", {})
+    mounts = config.get("mount_points", ())
     row = {
         "ID": record.id if full else record.id[:12],
         "Image": views.familiar(record.image),
-        "Command": _command(container, full),
+        "Command": _command(config, record.spec, full),
         "CreatedAt": human.time_text(record.created_ns),
         "RunningFor": human.duration(now_ns - record.created_ns) + " ago",
         "Ports": "",
         "State": state.status,
         "Status": status_text(state, now_ns),
         "Names": record.name,
-        "Labels": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
-        "Mounts": ",".join(config.get("mount_points", ())),
+        "Labels": {key: value for key, value in record.labels.items() if not key.startswith("orlop.dev/")},
+        "LocalVolumes": "0",
+        "Mounts": ",".join(mounts if full else (tables.ellipsis(mount, 15) for mount in mounts)),
         "Networks": config.get("network", ""),
         "Size": "0B",
     }
-    if flags.get("size"):
+    if size:
         own, total = container.sizes()
         row["Size"] = f"{human.size(own)} (virtual {human.size(total)})"
     return row
 
 
-def _keep(
-    found: list[tuple[Container, TaskState]], filters: list[str], cli: Invocation
-) -> list[tuple[Container, TaskState]]:
-    groups: dict[str, list[str]] = {}
-    for text in filters:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise errors.UsageError(f"invalid filter {text!r}: it has no '='")
-        groups.setdefault(key, []).append(value)
-    for key, values in groups.items():
-        if key == "id":
-            found = [f for f in found if any(f[0].id.startswith(v) for v in values)]
-        elif key == "name":
-            import re
+def _keep(found: list[Found], wanted: list[str], cli: Invocation) -> list[Found]:
+    """Those that pass every filter; of several filters with one key any will do, but for labels."""
+    from .. import filters
 
-            try:
-                patterns = [re.compile(v) for v in values]
-            except re.error as error:
-                raise errors.UsageError(f"invalid filter 'name': {error}") from None
-            found = [f for f in found if any(p.search(f[0].name) for p in patterns)]
-        elif key == "label":
-            for value in values:
-                label, equals, wanted = value.partition("=")
-                found = [
-                    f
-                    for f in found
-                    if label in f[0].record.labels and (not equals or f[0].record.labels[label] == wanted)
-                ]
-        elif key == "status":
-            known = ("created", "restarting", "running", "removing", "paused", "exited", "dead")
-            for value in values:
-                if value not in known:
-                    raise errors.UsageError(f"invalid filter 'status={value}'", advice=f"use one of {', '.join(known)}")
-            found = [f for f in found if f[1].status in values]
-        elif key == "exited":
-            try:
-                codes = [int(v) for v in values]
-            except ValueError:
-                raise errors.UsageError(f"invalid filter 'exited={values[0]}': it is not a number") from None
-            found = [f for f in found if f[1].status == "exited" and f[1].exit_status in codes]
-        elif key == "ancestor":
-            names, digests = set(), set()
-            for value in values:
-                image = cli.engine.images.get(value)
-                names.add(image.name)
-                digests.add(str(image.target.digest))
-            found = [f for f in found if f[0].record.image in names or f[0].record.image_digest in digests]
-        elif key in ("before", "since"):
-            pivot = cli.engine.containers.get(values[0]).record.created_ns
-            found = [
-                f
-                for f in found
-                if (f[0].record.created_ns < pivot if key == "before" else f[0].record.created_ns > pivot)
-            ]
-        else:
-            raise errors.UsageError(
-                f"invalid filter '{key}'", advice="use id, name, label, status, exited, ancestor, before or since"
-            )
+    for key, values in filters.grouped(wanted, FILTERS).items():
+        test = _test(key, values, cli)
+        found = [f for f in found if test(f)]
     return found
+
+
+def _test(key: str, values: list[str], cli: Invocation) -> Callable[[Found], bool]:
+    """The test that the filters of one key stand for."""
+    from .. import filters
+
+    if key == "id":
+        return lambda f: any(f[0].id.startswith(value) for value in values)
+    if key == "name":
+        patterns = filters.patterns("name", values)
+        return lambda f: any(p.search(f[0].name) or p.search(f"/{f[0].name}") for p in patterns)
+    if key == "label":
+        return lambda f: filters.has_labels(f[0].record.labels, values)
+    if key in ("status", "health"):
+        known = STATUSES if key == "status" else HEALTHS
+        for value in values:
+            if value not in known:
+                raise errors.UsageError(f"invalid filter '{key}={value}'", advice=f"use one of {', '.join(known)}")
+        if key == "health":
+            return lambda _: "none" in values
+        return lambda f: f[1].status in values
+    if key == "exited":
+        try:
+            codes = [int(value) for value in values]
+        except ValueError:
+            raise errors.UsageError(f"invalid filter 'exited={values[0]}': it is not a number") from None
+        return lambda f: f[1].status == "exited" and f[1].exit_status in codes
+    if key == "ancestor":
+        return _by_ancestor(values, cli)
+    if key == "network":
+        return lambda f: _config(f[0]).get("network") in values
+    if key == "volume":
+        return lambda f: not _volumes(f[0]).isdisjoint(values)
+    pivot = cli.engine.containers.get(values[0]).record.created_ns
+    if key == "before":
+        return lambda f: f[0].record.created_ns < pivot
+    return lambda f: f[0].record.created_ns > pivot
+
+
+def _by_ancestor(values: list[str], cli: Invocation) -> Callable[[Found], bool]:
+    """Containers of an image, by its name, ID or digest; none when there is no such image."""
+    names, digests = set(), set()
+    for value in values:
+        try:
+            image = cli.engine.images.get(value)
+        except (errors.NotFound, errors.InvalidArgument):
+            continue
+        names.add(image.name)
+        digests.add(str(image.target.digest))
+    return lambda f: f[0].record.image in names or f[0].record.image_digest in digests
+
+
+def _config(container: Container) -> dict[str, Any]:
+    found: dict[str, Any] = container.record.extensions.get("orlop.config", {})
+    return found
+
+
+def _volumes(container: Container) -> set[str]:
+    """What is mounted, by its place in the container and on the host."""
+    config = _config(container)
+    return {*config.get("mount_points", ()), *(bind.split(":")[0] for bind in config.get("binds", ()))}
 
 
 def main(cli: Invocation) -> int:
@@ -154,31 +192,30 @@ def main(cli: Invocation) -> int:
     found = [(container, container.state()) for container in cli.engine.containers.list(all=True)]
     if not everything:
         found = [f for f in found if f[1].status in ("running", "paused")]
-    found = _keep(found, filters, cli)
+    if filters:
+        found = _keep(found, filters, cli)
     if last > 0:
         found = found[:last]
+    full = bool(flags.get("no-trunc"))
     if flags.get("quiet"):
         for container, _ in found:
-            cli.out(container.id if flags.get("no-trunc") else container.short_id)
+            cli.out(container.id if full else container.short_id)
         return 0
-    now_ns = time.time_ns()
-    rows = [_row(container, state, now_ns, flags) for container, state in found]
-    if flags.get("format"):
+    now_ns, format, columns = time.time_ns(), flags.get("format", ""), list(_COLUMNS)
+    size = bool(flags.get("size")) or ".Size" in format
+    if flags.get("size"):
+        columns.append("Size")
+    rows = [_row(container, state, now_ns, full, size) for container, state in found]
+    if format:
         from .. import template
 
-        text = template.render_list(flags["format"], rows, HEADERS)
+        default = "\t".join(f"{{{{.{column}}}}}" for column in columns)
+        raw = _RAW + ("size: {{.Size}}\n" if flags.get("size") else "")
+        text = template.render_list(format, rows, HEADERS, table=default, raw=raw, what="container")
         if text:
             cli.out(text)
         return 0
-    columns = [
-        "ID",
-        "Image",
-        "Command",
-        "RunningFor",
-        "Status",
-        "Ports",
-        "Names",
-        *(["Size"] if flags.get("size") else []),
-    ]
-    cli.out(tables.render([HEADERS[c] for c in columns], [[row[c] for c in columns] for row in rows]))
+    cells = [[row[c] for c in columns] for row in rows]
+    width = None if full else tables.terminal_width()
+    cli.out(tables.render([HEADERS[c] for c in columns], cells, width=width, keep=(0, columns.index("Names"))))
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ....base import errors
+from ..main import told
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,6 @@ def main(cli: Invocation) -> int:
                 cli.warn(f"orlop: {error.message}")
                 code = 1
         except errors.OrlopError as error:
-            cli.warn(f"orlop: {error.message}" + (f"\n  to fix: {error.advice}" if error.advice else ""))
+            cli.warn(told(error))
             code = 1
     return code
