@@ -266,7 +266,9 @@ def test_much_input_arrives_unharmed(orlop: Orlop) -> None:
 
 
 def test_a_terminal_that_all_have_closed_can_be_opened_again(orlop: Orlop) -> None:
-    script = "exec </dev/null >/dev/null 2>&1; sleep 0.2; echo again > /dev/console; sleep 0.1; echo more > /dev/console"
+    script = (
+        "exec </dev/null >/dev/null 2>&1; sleep 0.2; echo again > /dev/console; sleep 0.1; echo more > /dev/console"
+    )
     with on_terminal(orlop, "run", "--rm", "-it", IMAGE, "sh", "-c", script) as person:
         person.sees(rb"again\r\n.*more\r\n")
         assert person.wait() == 0

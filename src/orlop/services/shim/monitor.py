@@ -737,6 +737,7 @@ class Monitor:
     def recover(self) -> None:
         """Take over what a monitor that is no more has left in this bundle."""
         self._kill_strays()
+        self._remove_console_sockets()
         init = exitfile.read_init(self.bundle)
         process = Process(self.loop, self._reaper, "", Stdio(self.loop, False), self._init_ended)
         self._processes[""] = process
@@ -754,6 +755,13 @@ class Monitor:
             exitfile.write_exit(self.bundle, ended, durable=False)
         self._record_pending = ended  # the dead one may not have come to it
         process.exited = ended or exitfile.Exited(exitfile.UNKNOWN_STATUS, 0)
+
+    def _remove_console_sockets(self) -> None:
+        """Those on which the dead monitor waited for a terminal."""
+        directory, name = os.path.split(self.address.removesuffix("sock"))
+        for found in os.listdir(directory):
+            if found.startswith(name) and found.removeprefix(name).isdigit():
+                exitfile.unlink_quietly(f"{directory}/{found}")
 
     def _kill_strays(self) -> None:
         """End commands of the OCI runtime that the dead monitor had started: they would go on making the container."""
