@@ -80,7 +80,7 @@ class TestResources:
     @pytest.mark.parametrize(
         ("options", "controller"),
         [({"memory": 64 * MIB}, "memory"), ({"cpus": 1.0}, "cpu"), ({"cpuset_cpus": "0"}, "cpuset"),
-         ({"pids_limit": 5}, "pids"), ({"blkio_weight": 100}, "blkio")],
+         ({"pids_limit": 5}, "pids")],
     )  # fmt: skip
     def test_a_limit_whose_controller_is_missing_fails_closed(self, options: dict[str, Any], controller: str) -> None:
         host = HOST.replace(controllers=tuple(name for name in HOST.controllers if name != controller))

@@ -112,9 +112,9 @@ class TestProcess:
             process.command(RunConfig(**image), RunOptions(**flags))
         assert caught.value.exit_code == 125
 
-    def test_the_environment_is_defaults_then_image_then_caller_then_home(self) -> None:
+    def test_the_environment_is_home_then_defaults_then_image_then_caller(self) -> None:
         env = generate(env=("B=2", "A=3", "C", "PATH"), caller_env={"C": "4"}).spec["process"]["env"]
-        assert env == ["HOSTNAME=0123456789ab", "A=3", "B=2", "C=4", "HOME=/"]
+        assert env == ["HOME=/", "HOSTNAME=0123456789ab", "A=3", "B=2", "C=4"]
 
     def test_an_image_without_a_path_gets_dockers(self) -> None:
         env = generate(RunConfig(cmd=("x",), env=("HOME=/h",)), terminal=True).spec["process"]["env"]
@@ -400,4 +400,4 @@ def test_the_hot_path_imports_nothing_expensive() -> None:
 
 
 def test_a_user_without_an_entry_still_gets_a_home() -> None:
-    assert process.environment(RunConfig(), RunOptions(), {}, "", User(7))[-1] == "HOME=/"
+    assert process.environment(RunConfig(), RunOptions(), {}, "", User(7))[0] == "HOME=/"

@@ -36,6 +36,7 @@ class HostFacts(Record):
     seccomp: whether the kernel has filters. apparmor: whether it is enabled. selinux: whether it is.
     recursive_read_only: whether the kernel can make a tree of mounts read-only (Linux 5.12, mount_setattr).
     throttle_paths: per-CPU thermal directories of /sys that must be masked (they tell load of the host).
+    cgroup_files: names of files that v1 cgroups have; None: look when somebody asks (`has_cgroup_file`).
     """
 
     machine: str = "x86_64"
@@ -55,6 +56,22 @@ class HostFacts(Record):
     selinux: bool = False
     recursive_read_only: bool = True
     throttle_paths: tuple[str, ...] = ()
+    cgroup_files: tuple[str, ...] | None = None
+
+    def has_cgroup_file(self, controller: str, name: str) -> bool:
+        """Whether cgroups of a v1 controller have this file. Looks at the kernel only when it is asked."""
+        if self.cgroup_files is not None:
+            return name in self.cgroup_files
+        hierarchy = cgroups.detect().v1.get(controller)
+        return hierarchy is not None and _cgroup_has(hierarchy.mount_point, name)
+
+
+def _cgroup_has(top: str, name: str) -> bool:
+    """Whether the top cgroup or one below it has the file: some are not at the top."""
+    if os.path.exists(f"{top}/{name}"):
+        return True
+    with os.scandir(top) as entries:
+        return any(os.path.exists(f"{entry.path}/{name}") for entry in entries if entry.is_dir())
 
 
 def facts() -> HostFacts:
@@ -119,11 +136,18 @@ def cgroup_path(root_id: str, container_id: str, parent: str = "") -> str:
     return f"{head}/{'/'.join(parts)}/{container_id}"
 
 
-def find_init(search: Mapping[str, str] | None = None) -> str:
+def find_init(search: Mapping[str, str] | None = None, named: str = "") -> str:
     """The path of a small init for `--init` that needs no libraries: tini-static, docker-init, catatonit, tini.
 
-    search: the environment whose PATH is looked through (ours). Raises RuntimeFailed with how to get one.
+    search: the environment whose PATH is looked through (ours). named: the one to use instead, as a path of the host.
+    Raises RuntimeFailed with how to get one, UsageError when the named one cannot be used.
     """
+    if named:
+        if not named.startswith("/") or not os.access(named, os.X_OK) or not os.path.isfile(named):
+            raise errors.UsageError(f"invalid --init-binary {named!r}: give the absolute path of a program")
+        if not _is_static(named):
+            raise errors.UsageError(f"invalid --init-binary {named!r}: it is not a static program (64-bit ELF)")
+        return os.path.realpath(named)
     environment = os.environ if search is None else search
     directories = (
         *environment.get("PATH", "").split(":"),

@@ -147,7 +147,7 @@ def parse_mount(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
     """
     kind, source, target = "volume", "", ""
     read_only, recursive, recursive_ro = False, True, None
-    propagation, subpath = "", ""
+    propagation, subpath, sub_of, create_source = "", "", "", False
     options: list[str] = []
     labels: list[str] = []
     warnings: list[str] = []
@@ -178,8 +178,16 @@ def parse_mount(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
         elif key == "tmpfs-mode":
             options.append(f"mode={_octal(spec, value)}")
         elif key in ("volume-subpath", "image-subpath"):
-            subpath = value
-        elif key in ("volume-nocopy", "volume-label", "volume-driver", "volume-opt"):
+            subpath = _subpath(spec, key, value)
+            sub_of = key.partition("-")[0]
+        elif key == "bind-create-src":
+            create_source = _bool(spec, key, value)
+        elif key == "volume-nocopy":
+            if _bool(spec, key, value):
+                labels.append(key)
+        elif key in ("volume-label", "volume-driver", "volume-opt"):
+            if not equals or (key == "volume-opt" and "=" not in value):
+                raise _usage(spec, f"{key} needs a value")
             labels.append(key + equals + value)
         elif key == "consistency":
             pass
@@ -195,8 +203,16 @@ def parse_mount(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
         if not source:
             raise _usage(spec, "a bind needs a source")
         source = os.path.normpath(os.path.join(cwd, source))
+        if recursive_ro and propagation not in ("", "rprivate"):
+            raise _usage(spec, "bind-recursive=readonly requires bind-propagation=rprivate")
     elif propagation or not recursive or recursive_ro is not None:
         raise _usage(spec, f"bind-… does not go with type={kind}")
+    if create_source and kind != "bind":
+        raise _usage(spec, f"bind-create-src does not go with type={kind}")
+    if subpath and sub_of != kind:
+        raise _usage(spec, f"{sub_of}-subpath does not go with type={kind}")
+    if kind == "volume" and source and not _is_volume_name(source):
+        raise _usage(spec, f"{source!r} is not a volume's name ([a-zA-Z0-9][a-zA-Z0-9_.-]*)")
     if kind == "tmpfs":
         if source:
             raise _usage(spec, "a tmpfs has no source")
@@ -217,10 +233,18 @@ def parse_mount(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
         propagation=propagation or "rprivate",
         recursive=recursive,
         recursive_read_only=recursive_ro,
+        create_source=create_source,
         subpath=subpath,
         labels=tuple(labels),
     )
     return made, tuple(warnings)
+
+
+def _subpath(spec: str, key: str, value: str) -> str:
+    parts = [part for part in value.split("/") if part not in ("", ".")]
+    if not parts or ".." in parts or value.startswith("/"):
+        raise _usage(spec, f"{key} must be a relative path within the {key.partition('-')[0]}, not {value!r}")
+    return "/".join(parts)
 
 
 def _csv(spec: str) -> list[str]:
@@ -323,6 +347,32 @@ def prepare_sources(mounts: Iterable[Mount]) -> None:
                 raise errors.from_os(error, "create the bind source") from error
         except OSError as error:
             raise errors.from_os(error, "look at the bind source") from error
+        if mount.propagation in _SPREADING:
+            _check_propagation(mount)
+
+
+_SPREADING = ("shared", "rshared", "slave", "rslave")
+
+
+def _check_propagation(mount: Mount) -> None:
+    """A mount spreads only as far as the mount its source lies on lets it: refuse what would silently not happen."""
+    from ...base.kernel.mountinfo import mountinfo
+
+    real = os.path.realpath(mount.source)
+    on = None
+    for each in mountinfo():
+        point = each.mount_point.rstrip("/")
+        if f"{real}/".startswith(f"{point}/") and (on is None or len(point) >= len(on.mount_point.rstrip("/"))):
+            on = each
+    kinds = tuple(option.partition(":")[0] for option in on.optional) if on is not None else ()
+    if "shared" in kinds or (mount.propagation in ("slave", "rslave") and "master" in kinds):
+        return
+    wanted = "shared" if "shared" in mount.propagation else "shared or slave"
+    raise errors.UsageError(
+        f"mount {mount.target}: path {mount.source} is mounted on {on.mount_point if on else '/'}, "
+        f"which is not a {wanted} mount: {mount.propagation} cannot be applied",
+        advice=f"mount --make-shared {on.mount_point if on else '/'}",
+    )
 
 
 # --- into the specification ---

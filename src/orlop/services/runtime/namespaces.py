@@ -35,6 +35,9 @@ def to_spec(options: RunOptions) -> list[dict[str, Any]]:
 
     Raises UsageError for an unknown mode, FailedPrecondition for a container's namespace whose path was not handed in.
     """
+    for kind in ("pid", "ipc", "uts", "cgroupns", "network"):
+        if getattr(options, kind) == "container:":
+            raise errors.UsageError(f"invalid --{kind} 'container:': it names no container")
     if options.userns not in ("", "host"):
         raise errors.UsageError(f"invalid --userns {options.userns!r}", advice="known: host")
     found: list[dict[str, Any]] = [{"type": "mount"}]
@@ -63,6 +66,10 @@ def to_spec(options: RunOptions) -> list[dict[str, Any]]:
     return found
 
 
+def _is_shared(mode: str) -> bool:
+    return mode == "host" or mode.startswith("container:")
+
+
 def sysctls(options: RunOptions) -> dict[str, str]:
     """The specification's `sysctl`: the caller's, and the two of Docker's that let programs do without capabilities.
 
@@ -70,29 +77,28 @@ def sysctls(options: RunOptions) -> dict[str, str]:
     would change the host is refused. Raises UsageError.
     """
     found = {}
-    own_network = options.network != "host" and not options.network.startswith("container:")
-    if own_network:
+    if not _is_shared(options.network):
         found["net.ipv4.ip_unprivileged_port_start"] = "0"
         found["net.ipv4.ping_group_range"] = "0 2147483647"
     if options.domainname:
-        if options.uts == "host":
-            raise errors.UsageError("conflicting options: --domainname and --uts host")
+        if _is_shared(options.uts):
+            raise errors.UsageError(f"conflicting options: --domainname and --uts {options.uts}")
         found["kernel.domainname"] = options.domainname
     for name, value in options.sysctls.items():
         dotted = name.replace("/", ".") if "/" in name else name
         if any(part in ("", "..") for part in name.replace("/", ".").split(".")):
             raise errors.UsageError(f"invalid --sysctl {name!r}")
         if dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
-            shared = options.ipc == "host"
+            shared = _is_shared(options.ipc)
         elif dotted.startswith("net."):
-            shared = options.network == "host"
+            shared = _is_shared(options.network)
         elif dotted in _UTS_SYSCTLS:
-            shared = options.uts == "host"
+            shared = _is_shared(options.uts)
         else:
-            raise errors.UsageError(f"sysctl {name!r} is not in a namespace: it would change the host")
+            raise errors.UsageError(f"invalid --sysctl {name}: it is not in a namespace and would change the host")
         if shared:
             raise errors.UsageError(
-                f"sysctl {name!r} is not allowed: the container shares that namespace with the host"
+                f"invalid --sysctl {name}: the container shares that namespace with the host or another container"
             )
         found[dotted] = value
     return found

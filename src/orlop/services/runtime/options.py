@@ -11,6 +11,8 @@ from ...base.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .mounts import Mount
 
 LOOSENED_LABEL = "orlop.dev/loosened"
@@ -33,16 +35,21 @@ class RunOptions(Record):
         path that whoever sets up networks hands in.
     pid, ipc, uts, cgroupns, userns: "" or "private", "host", or "container:ID" when the engine has put the path of that
         container's namespace into namespace_paths["pid"], … (and that of its /dev/shm into namespace_paths["shm"]).
-        ipc also "shareable" and "none" (no /dev/shm).
+        ipc also "shareable" (namespace_paths["shm"] is then a file system others can bind) and "none" (no /dev/shm).
     security_opt: as Docker's; a seccomp profile's JSON stands in it inline (`security.inline_files` does that).
-    tmpfs: "DIR[:options]". mounts: parsed `-v` and `--mount`. devices: "HOST[:CONTAINER[:rwm]]".
+    tmpfs: "DIR[:options]". mounts: parsed `-v` and `--mount`. volumes_from: "CONTAINER[:ro|rw]", for the engine.
+    devices: "HOST[:CONTAINER[:rwm]]", or a CDI name "vendor/class=device".
     memory, memory_swap, memory_reservation, shm_size: bytes; memory_swap is memory plus swap, -1 unlimited.
-    cpus: number of CPUs; cpu_period, cpu_quota: microseconds. pids_limit: None for the default, -1 or 0 unlimited.
+    cpus: number of CPUs; cpu_period, cpu_quota, cpu_rt_period, cpu_rt_runtime: microseconds.
+    blkio_weight_device: "DEVICE:WEIGHT"; device_read_bps and the like: "DEVICE:RATE" (`blkio`).
+    pids_limit: None for the default, -1 or 0 unlimited.
     ulimits: "NAME=SOFT[:HARD]". sysctls, labels, annotations: key → value.
     umask: octal text. oom_score_adj: -1000 to 1000.
     masked_paths, readonly_paths: None for the defaults.
     runtime: name or path of the OCI runtime. cgroup_parent: "" for Orlop's own.
+    init_path: the program for `init`, "" to look for one.
     stop_signal, labels, terminal: kept for who stops, lists and attaches; only `terminal` enters the specification.
+    health: Docker's Healthcheck object; restart: its RestartPolicy object. Kept for who carries them out.
     """
 
     args: tuple[str, ...] = ()
@@ -56,6 +63,7 @@ class RunOptions(Record):
     domainname: str = ""
     terminal: bool = False
     init: bool = False
+    init_path: str = ""
     read_only: bool = False
     network: str = "none"
     network_namespace: str | None = None
@@ -73,6 +81,7 @@ class RunOptions(Record):
     readonly_paths: tuple[str, ...] | None = None
     mounts: tuple[Mount, ...] = ()
     tmpfs: tuple[str, ...] = ()
+    volumes_from: tuple[str, ...] = ()
     shm_size: int = 0
     devices: tuple[str, ...] = ()
     device_cgroup_rules: tuple[str, ...] = ()
@@ -87,7 +96,14 @@ class RunOptions(Record):
     cpu_quota: int = 0
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
+    cpu_rt_period: int = 0
+    cpu_rt_runtime: int = 0
     blkio_weight: int = 0
+    blkio_weight_device: tuple[str, ...] = ()
+    device_read_bps: tuple[str, ...] = ()
+    device_read_iops: tuple[str, ...] = ()
+    device_write_bps: tuple[str, ...] = ()
+    device_write_iops: tuple[str, ...] = ()
     pids_limit: int | None = None
     ulimits: tuple[str, ...] = ()
     oom_score_adj: int | None = None
@@ -97,6 +113,8 @@ class RunOptions(Record):
     stop_signal: str = ""
     runtime: str = ""
     cgroup_parent: str = ""
+    health: dict[str, Any] = {}
+    restart: dict[str, Any] = {}
 
 
 class ExecOptions(Record):
@@ -120,8 +138,8 @@ def loosenings(options: RunOptions) -> tuple[str, ...]:
     found = []
     if options.privileged:
         found.append("privileged")
-    if options.network == "host":
-        found.append("network=host")
+    if options.network == "host" or options.network.startswith("container:"):
+        found.append(f"network={options.network}")
     for kind in ("pid", "ipc", "uts", "cgroupns"):
         mode = getattr(options, kind)
         if mode == "host" or mode.startswith("container:"):

@@ -40,7 +40,10 @@ def command(image: RunConfig, options: RunOptions) -> list[str]:
 def environment(
     image: RunConfig, options: RunOptions, caller: Mapping[str, str], hostname: str, user: User
 ) -> list[str]:
-    """Entries "NAME=value" in Docker's order: defaults, the image's, the caller's; HOME last unless it is set."""
+    """Entries "NAME=value": defaults, the image's, the caller's.
+
+    HOME comes first when neither sets it (and never otherwise), so that `exec` as another user can tell.
+    """
     found = {"PATH": DEFAULT_PATH}
     if hostname:
         found["HOSTNAME"] = hostname
@@ -52,7 +55,8 @@ def environment(
             found[name] = value
     merge(found, options.env, caller)
     if not found.get("HOME"):
-        found["HOME"] = user.home
+        found.pop("HOME", None)
+        found = {"HOME": user.home, **found}
     return [f"{name}={value}" for name, value in found.items()]
 
 

@@ -36,11 +36,20 @@ def to_spec(options: RunOptions, host: HostFacts) -> tuple[dict[str, Any], tuple
     cpu = _cpu(options, host)
     if cpu:
         made["cpu"] = cpu
-    if options.blkio_weight:
-        if not 10 <= options.blkio_weight <= 1000:
-            raise errors.UsageError(f"invalid --blkio-weight {options.blkio_weight}: the range is 10 to 1000")
-        _need(host, "blkio", "--blkio-weight")
-        made["blockIO"] = {"weight": options.blkio_weight}
+    if (
+        options.blkio_weight
+        or options.blkio_weight_device
+        or options.device_read_bps
+        or options.device_read_iops
+        or options.device_write_bps
+        or options.device_write_iops
+    ):
+        from . import blkio
+
+        block, notes = blkio.to_spec(options, host)
+        warnings += notes
+        if block:
+            made["blockIO"] = block
     limit = DEFAULT_PIDS_LIMIT if options.pids_limit is None else options.pids_limit
     if limit < -1:
         raise errors.UsageError(f"invalid --pids-limit {limit}", advice="give a number, or -1 for no limit")
@@ -95,6 +104,8 @@ def _memory(options: RunOptions, host: HostFacts, warnings: list[str]) -> dict[s
         if host.cgroup_mode == "v2":
             warnings.append("--oom-kill-disable has no effect with cgroup v2")
         else:
+            if not limit:
+                warnings.append("--oom-kill-disable without --memory: this container can stop the whole machine")
             made["disableOOMKiller"] = True
     return made
 
@@ -122,6 +133,8 @@ def _cpu(options: RunOptions, host: HostFacts) -> dict[str, Any]:
         if not 2 <= options.cpu_shares <= 262144:
             raise errors.UsageError(f"invalid --cpu-shares {options.cpu_shares}: the range is 2 to 262144")
         made["shares"] = options.cpu_shares
+    if options.cpu_rt_period or options.cpu_rt_runtime:
+        _realtime(options, host, made)
     if made:
         _need(host, "cpu", "--cpus" if options.cpus else "--cpu-shares" if options.cpu_shares else "--cpu-quota")
     for member, flag, text in (
@@ -133,6 +146,25 @@ def _cpu(options: RunOptions, host: HostFacts) -> dict[str, Any]:
             _need(host, "cpuset", f"--{flag}")
             made[member] = text
     return made
+
+
+def _realtime(options: RunOptions, host: HostFacts, made: dict[str, Any]) -> None:
+    """Real-time scheduling is limited by cgroup v1 alone, in kernels built with RT_GROUP_SCHED."""
+    period, runtime = options.cpu_rt_period, options.cpu_rt_runtime
+    for flag, value in (("cpu-rt-period", period), ("cpu-rt-runtime", runtime)):
+        if value < 0 or value > 1_000_000:
+            raise errors.UsageError(f"invalid --{flag} {value}: the range is 0 to 1000000 microseconds")
+    if period and runtime > period:
+        raise errors.UsageError(f"invalid --cpu-rt-runtime {runtime}: it is more than --cpu-rt-period {period}")
+    if host.cgroup_mode == "v2" or not host.has_cgroup_file("cpu", "cpu.rt_runtime_us"):
+        raise errors.FailedPrecondition(
+            "--cpu-rt-runtime and --cpu-rt-period cannot be applied: this machine's cgroups do not schedule real time",
+            advice="they need cgroup v1 and a kernel with CONFIG_RT_GROUP_SCHED",
+        )
+    if period:
+        made["realtimePeriod"] = period
+    if runtime:
+        made["realtimeRuntime"] = runtime
 
 
 def _check_set(flag: str, text: str) -> None:

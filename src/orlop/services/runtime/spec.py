@@ -99,6 +99,12 @@ def generate(
         spec["annotations"] = dict(options.annotations)
     spec["linux"], notes = _linux(options, host, chosen, id, root_id)
     warnings += notes
+    if options.devices:
+        vendors = [name for name in options.devices if not name.startswith("/")]
+        if vendors:
+            from . import cdi
+
+            cdi.apply(spec, vendors)
     filter_choice, notes = _seccomp(options, host, chosen, mask)
     warnings += notes
     return Generated(spec, filter_choice, user, tuple(warnings))
@@ -258,13 +264,21 @@ def _devices(options: RunOptions, chosen: security.Security) -> tuple[list[dict[
         return [], [{"allow": False, "access": "rwm"}]  # the OCI runtime adds /dev/null and its like
     from . import devices
 
-    nodes, rules = devices.resolve(options.devices)
+    nodes, rules = devices.resolve(device for device in options.devices if not _is_cdi(device))
     if options.privileged and not chosen.without_host_devices:
         own = {node["path"] for node in nodes}
         nodes += [node for node in devices.all_of_host() if node["path"] not in own]
         return nodes, [dict(devices.ALLOW_ALL)]
     rules += [devices.parse_rule(rule) for rule in options.device_cgroup_rules]
     return nodes, [dict(devices.DENY_ALL), *rules]
+
+
+def _is_cdi(device: str) -> bool:
+    if device.startswith("/"):
+        return False
+    from . import cdi
+
+    return cdi.is_name(device)
 
 
 def _seccomp(
@@ -316,7 +330,7 @@ def exec_process(
         user = users.resolve(options.user, (), open_in_root)
         made["user"] = _user(user, own["user"].get("umask"))
         uid = user.uid
-        if uid != own["user"]["uid"]:
+        if next(iter(found), "") == "HOME":  # nobody set it: it was the container's user's
             found["HOME"] = user.home
     process.merge(found, options.env, caller_env or {})
     made["env"] = [f"{name}={value}" for name, value in found.items()]
