@@ -123,6 +123,28 @@ def test_a_layout_may_lie_among_other_files_and_have_linked_blobs(orlop: Orlop, 
     assert len(transfer.blobs_on_disk(orlop)) == 3
 
 
+def test_a_layout_that_is_there_keeps_its_other_images(orlop: Orlop, tmp_path: Path) -> None:
+    layout = str(tmp_path / "layout")
+    first = imported(orlop, "local/one:1")
+    orlop.engine.images.save(["local/one:1"], layout, format="oci-dir")
+    old = imported(orlop, "local/two:1")
+    orlop.engine.images.save(["local/two:1"], layout, format="oci-dir")
+    second = imported(orlop, "local/two:1")
+    assert second != old
+    orlop.engine.images.save(["local/two:1"], layout, format="oci-dir")
+    for name in ("local/one:1", "local/two:1"):
+        orlop.engine.images.remove(name)
+    loaded = orlop.engine.images.load(layout)
+    assert {image.name: str(image.target.digest) for image in loaded} == {
+        "docker.io/local/one:1": first,
+        "docker.io/local/two:1": second,
+    }
+    (tmp_path / "layout" / "index.json").write_bytes(b"something else")
+    with pytest.raises(errors.InvalidArgument, match=r"index\.json"):
+        orlop.engine.images.save(["local/two:1"], layout, format="oci-dir")
+    assert (tmp_path / "layout" / "index.json").read_bytes() == b"something else"
+
+
 @pytest.mark.parametrize(
     "damage", ["blob changed", "blob cut short", "layer missing", "config missing", "index missing"]
 )

@@ -128,6 +128,28 @@ def test_an_image_pulled_in_another_namespace_is_not_fetched_again(orlop: Orlop,
     orlop.engine.images.resolve(name)
 
 
+def test_collections_at_every_moment_take_nothing_from_a_pull(
+    orlop: Orlop, registry: FaultRegistry, on_piece: Callable[[Callable[[str], None]], None]
+) -> None:
+    image = add(registry)
+    name = f"{registry.host}/app:1"
+
+    def collect(path: str) -> None:
+        orlop.engine.system.gc()
+
+    on_piece(collect)
+    for _ in range(3):
+        pulled = orlop.engine.images.pull(name)
+        orlop.engine.system.gc()
+        transfer.assert_sound(orlop)
+        orlop.engine.wiring.snapshots.stat(pulled.chain_id)
+        assert transfer.blobs_on_disk(orlop) == {*digests(image), image.manifest.digest}
+        orlop.engine.images.remove(name)
+    transfer.assert_clean(orlop)
+    for digest in digests(image):
+        assert len(registry.seen("GET", digest)) == 3
+
+
 # ---------------------------------------------------------------- killed
 
 KILLED_AT_POINT = """
@@ -276,15 +298,14 @@ def test_a_disk_that_fills_up(
     small_disk: Callable[[str], Path], registry: FaultRegistry, tmp_path: Path, stage: str
 ) -> None:
     big = transfer.noise(6 << 20) if stage == "content" else bytes(12 << 20)
-    layers = [transfer.layer("small"), gzip.compress(transfer.tar_of({"big": big}), 1)]
-    image = registry.add_image("app", "1", layers)
+    image = registry.add_image("app", "1", [gzip.compress(transfer.tar_of({"big": big}), 1)])
     name = f"{registry.host}/app:1"
     disk = small_disk("5m")
     with orlops.opened(disk, "native") as orlop:
         transfer.use(orlop.engine, transfer.hasty(tmp_path))
         with pytest.raises(errors.ResourceExhausted) as caught:
             orlop.engine.images.pull(name)
-        assert image.layers[1].digest in caught.value.message
+        assert image.layers[0].digest in caught.value.message
         assert "free some space" in caught.value.advice
         assert list(orlop.engine.images.list()) == []
         transfer.assert_clean(orlop)

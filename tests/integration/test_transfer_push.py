@@ -120,6 +120,19 @@ def test_of_an_index_with_one_platform_stored_that_one_is_pushed(orlop: Orlop, r
     assert other.manifest.digest not in registry.manifests["copy"]
 
 
+@pytest.mark.parametrize("platform", ["linux/amd64", "linux/s390x"])
+def test_without_a_platform_the_one_that_is_stored_is_pushed(
+    orlop: Orlop, registry: FaultRegistry, platform: str
+) -> None:
+    _, ours, other = two_platforms(registry, "source", "1")
+    name = f"{registry.host}/copy:1"
+    orlop.engine.images.pull(f"{registry.host}/source:1", platform=platform)
+    orlop.engine.images.tag(f"{registry.host}/source:1", name)
+    assert orlop.engine.images.push(name).reduced
+    wanted = ours if platform == "linux/amd64" else other
+    assert registry.tags["copy"]["1"] == wanted.manifest.digest
+
+
 def test_a_whole_index_is_pushed_whole(orlop: Orlop, registry: FaultRegistry) -> None:
     index, ours, other = two_platforms(registry, "source", "1")
     name = f"{registry.host}/copy:1"

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from .parts import Parts
 
     class Layout(Protocol):
-        """Where a layout's files go: an archive or a directory."""
+        """Where a layout's files go: an archive or a directory. there(): the images that it holds already."""
 
+        def there(self) -> list[Descriptor]: ...
         def directory(self, name: str) -> None: ...
         def small(self, name: str, data: bytes) -> None: ...
         def blob(self, name: str, size: int, chunks: Iterator[bytes]) -> None: ...
@@ -60,7 +61,8 @@ def save(
 ) -> None:
     """Write images, each (name or "", record), to `output`: a path, or for archives an open file.
 
-    wanted: only this platform of each. An archive at a path appears whole or not at all. Raises NotFound for content
+    wanted: only this platform of each. An archive at a path appears whole or not at all; a layout that is there keeps
+    its other images. Raises NotFound for content
     that is not stored.
     """
     if format not in FORMATS:
@@ -112,6 +114,9 @@ class _Archive:
     def __init__(self, tar: TarWriter) -> None:
         self._tar = tar
 
+    def there(self) -> list[Descriptor]:
+        return []
+
     def directory(self, name: str) -> None:
         self._tar.add(Entry(os.fsencode(name), DIR, mode=0o755))
 
@@ -129,6 +134,20 @@ class _Directory:
     def __init__(self, path: str) -> None:
         self._path = path
         self.directory("")
+
+    def there(self) -> list[Descriptor]:
+        path = os.path.join(self._path, "index.json")
+        try:
+            raw = fsio.read_file(path, manifests.MAX_MANIFEST_BYTES)
+        except FileNotFoundError:
+            return []
+        try:
+            index = manifests.parse(raw, mediatypes.INDEX)
+        except errors.InvalidArgument as error:
+            raise errors.InvalidArgument(
+                f"{path} is not the index of an OCI layout: {error.message}", advice="save to another directory"
+            ) from error
+        return list(index.manifests) if isinstance(index, manifests.Index) else []
 
     def directory(self, name: str) -> None:
         fsio.make_dirs(os.path.join(self._path, name).rstrip("/"), 0o755)
@@ -159,6 +178,7 @@ def _write(
     progress: Sink,
     cancel: Cancel,
 ) -> None:
+    before = layout.there()
     entries: list[Descriptor] = []
     legacy: list[dict[str, Any]] = []
     written: set[Digest] = set()
@@ -185,7 +205,9 @@ def _write(
         entries.append(target.replace(annotations=annotations, data=None))
         if docker:
             legacy.append(_legacy(parts, name, target, wanted or host_platform))
-    layout.small("index.json", manifests.index_bytes(entries))
+    named = {_named(entry) for entry in entries}
+    kept = [entry for entry in before if _named(entry) not in named]
+    layout.small("index.json", manifests.index_bytes([*kept, *entries]))
     if docker:
         layout.small("manifest.json", jsonio.dump_bytes(_merged(legacy)))
     layout.small("oci-layout", jsonio.dump_bytes({"imageLayoutVersion": "1.0.0"}))
@@ -208,6 +230,12 @@ def _blob(parts: Parts, layout: Layout, descriptor: Descriptor, progress: Sink, 
 
         layout.blob(_path(descriptor.digest), reader.size, chunks())
     progress.report(Report(item, "done", descriptor.size, descriptor.size))
+
+
+def _named(entry: Descriptor) -> tuple[str, ...]:
+    """What an image in a layout goes by: its name, or its digest when it has none."""
+    name, ref = (entry.annotations.get(key, "") for key in (NAME_ANNOTATION, REF_ANNOTATION))
+    return (name, ref) if name or ref else (str(entry.digest),)
 
 
 def _path(digest: Digest) -> str:

@@ -46,16 +46,22 @@ def push(
     """Send an image under a name.
 
     With `wanted`, only that platform's manifest. Without, everything, if everything is stored; of an index of which
-    only some platforms are stored, the host platform's manifest alone (the digest behind the tag is then that
-    manifest's: `reduced`). NotFound names the content that is missing.
+    only some platforms are stored, the host platform's manifest alone, or the only one that is stored (the digest
+    behind the tag is then that manifest's: `reduced`). NotFound names the content that is missing.
     """
     reduced = False
     if wanted is None and not _complete(parts, target):
         wanted, reduced = host_platform, True
     if wanted is not None:
-        chosen = tree.choose(parts.content, target, wanted, str(reference))
-        reduced = reduced or chosen.descriptor.digest != target.digest
-        target = chosen.descriptor
+        try:
+            chosen = tree.choose(parts.content, target, wanted, str(reference)).descriptor
+        except errors.NotFound:
+            only = _only_one(parts, target) if reduced else None
+            if only is None:
+                raise
+            chosen = only
+        reduced = reduced or chosen.digest != target.digest
+        target = chosen
     nodes = list(tree.walk(parts.content, target))
     stored = {descriptor.digest for descriptor, _ in nodes}
     for descriptor, parsed in nodes:
@@ -95,6 +101,16 @@ def _complete(parts: Parts, target: Descriptor) -> bool:
         for _, parsed in nodes
         for child in _children(parsed)
     )
+
+
+def _only_one(parts: Parts, target: Descriptor) -> Descriptor | None:
+    """The one image of an index that is stored whole; None when there are none or several."""
+    found = [
+        descriptor
+        for descriptor, parsed in tree.walk(parts.content, target)
+        if isinstance(parsed, manifests.Manifest) and tree.is_image(parsed) and _complete(parts, descriptor)
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def _blob_task(parts: Parts, reference: Reference, blob: Descriptor, progress: Sink) -> Callable[[Cancel], None]:
