@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,6 +148,29 @@ def test_a_killed_monitor_ends_the_session_and_leaves_the_terminal_as_it_was(orl
     orlop.run("rm", "-f", "lost")
 
 
+def test_when_a_killed_monitor_leaves_the_process_running_keys_are_ones_own_again(orlop: Orlop) -> None:
+    with on_terminal(orlop, "run", "-it", "--name", "orphan", IMAGE, "sleep", "1000") as person:
+        person.until(lambda: person.is_raw, "raw mode")
+        orlops.wait_for("the start", lambda: orlop.out("ps", "-q") != "")
+        os.kill(monitor_of(orlop, "orphan"), signal.SIGKILL)
+        person.until(lambda: person.attributes() == person.before, "the attributes")
+        person.type(b"\x03")
+        assert person.wait() == 130
+    assert orlop.out("ps", "-q") != ""
+
+
+def test_a_caller_that_was_stopped_takes_the_terminal_again(orlop: Orlop) -> None:
+    with on_terminal(orlop, "run", "--rm", "-it", IMAGE, "sh") as person:
+        person.sees(PROMPT)
+        person.process.send_signal(signal.SIGSTOP)
+        termios.tcsetattr(person.slave, termios.TCSANOW, person.before)  # as a shell with job control does
+        person.process.send_signal(signal.SIGCONT)
+        person.until(lambda: person.is_raw, "raw mode")
+        person.type(b"exit\n")
+        assert person.wait() == 0
+        assert person.attributes() == person.before
+
+
 def test_the_keys_that_detach_leave_it_running_and_start_ai_comes_back(orlop: Orlop, runtime: str) -> None:
     with on_terminal(orlop, "run", "-it", "--name", "back", "--runtime", runtime, IMAGE, "sh") as person:
         person.sees(PROMPT)
@@ -266,9 +290,8 @@ def test_much_input_arrives_unharmed(orlop: Orlop) -> None:
 
 
 def test_a_terminal_that_all_have_closed_can_be_opened_again(orlop: Orlop) -> None:
-    script = (
-        "exec </dev/null >/dev/null 2>&1; sleep 0.2; echo again > /dev/console; sleep 0.1; echo more > /dev/console"
-    )
+    say = "sleep 0.2; echo {} > /dev/console"
+    script = f"exec </dev/null >/dev/null 2>&1; {say.format('again')}; {say.format('more')}"
     with on_terminal(orlop, "run", "--rm", "-it", IMAGE, "sh", "-c", script) as person:
         person.sees(rb"again\r\n.*more\r\n")
         assert person.wait() == 0

@@ -54,4 +54,4 @@ def _with_terminal(cli: Invocation, container: Container) -> int:
         process = _exec(cli, container, size=session.size)
         if process.attachment is not None and not session.copy(process.attachment, process.resize):
             return 0
-        return process.wait()
+    return process.wait()

@@ -53,7 +53,7 @@ def _start(cli: Invocation, container: Container, **how: Any) -> Attachment | No
         return container.start(**how)
     except errors.OrlopError:
         if cli.flags.get("rm"):
-            container.remove(force=True)
+            container.remove(force=True, volumes=True)
         raise
 
 
@@ -70,10 +70,11 @@ def _with_terminal(cli: Invocation, *, detach: bool, interactive: bool) -> int:
         _start(cli, container, size=session.size)
         cli.out(container.id)
         return 0
-    with session, session.signals(container.kill, flags.get("sig-proxy", True)):
-        attachment = _start(cli, container, attach=True, size=session.size)
-        if attachment is not None and not session.copy(attachment, container.resize):
-            return 0
-        code = container.wait()
+    with session.signals(container.kill, flags.get("sig-proxy", True)):
+        with session:
+            attachment = _start(cli, container, attach=True, size=session.size)
+            if attachment is not None and not session.copy(attachment, container.resize):
+                return 0
+        code = container.wait()  # no longer raw: if its monitor was lost this may take long, and ^C must end it
     container.finish()
     return code

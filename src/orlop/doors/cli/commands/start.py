@@ -30,10 +30,11 @@ def _attached(cli: Invocation) -> int:
         from .. import terminal
 
         session = terminal.Session(interactive=interactive, keys=cli.flags.get("detach-keys", ""))
-        with session, session.signals(container.kill, proxy):
-            attachment = container.start(attach=True, size=session.size)
-            if attachment is not None and not session.copy(attachment, container.resize):
-                return 0
+        with session.signals(container.kill, proxy):
+            with session:
+                attachment = container.start(attach=True, size=session.size)
+                if attachment is not None and not session.copy(attachment, container.resize):
+                    return 0
             code = container.wait()
     else:
         from .. import attached
