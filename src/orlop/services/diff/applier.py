@@ -311,7 +311,7 @@ class _Applier:
         self._inodes += 1
         node = parent.adopt(name)
         node.times = (entry.mtime_ns, entry.mtime_ns)
-        if self._foreign and self._foreign.pop((parent, name), None):
+        if self._foreign and self._foreign.pop((parent, name), b""):
             node.listed = True
             self._make_opaque(node)
         if self._masked & 0o755 or parent.inherits or self._uid or self._gid:
@@ -418,7 +418,7 @@ class _Applier:
         node = parent.adopt(name)
         node.listed = True
         self._note(node, entry)
-        if self._foreign and self._foreign.pop((parent, name), None):
+        if self._foreign and self._foreign.pop((parent, name), b""):
             self._make_opaque(node)
         if node.depth > self._limits.depth:
             raise _limits.exceeded("depth", self._limits.depth, entry.name)
