@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from ..base import errors, fsio
+from ..base.oci import platform as platforms
 from ..services.runtime import environment, mounts, options, rootview, runtimes, seccomp, spec
 from ..stores.containers.api import Container as Record
 from . import names
@@ -49,7 +50,12 @@ def create(
     if args:
         asked = asked.replace(args=tuple(args))
     mounts.prepare_sources(asked.mounts)
+    if asked.stop_signal:
+        from ..base import signals
+
+        signals.parse(asked.stop_signal)
     host = environment.facts()
+    _tell_platform(image, warn)
     runtime = runtimes.find(asked.runtime, wiring.state, host=host)
     id = os.urandom(32).hex()
     snapshotter = wiring.snapshots
@@ -66,6 +72,7 @@ def create(
         snapshot_key=id,
         labels={**run_config.labels, **labels},
     )
+    bare = sorted(key for key, value in record.labels.items() if not value)
     try:
         record = _insert(wiring, record)
         stack = _prepare(wiring, image, id, cancel)
@@ -91,7 +98,10 @@ def create(
         record = record.replace(
             spec=spec.dump(made.spec, filter.section),
             extensions={
-                "orlop.config": _config(asked, image, log, remove, interactive, stop_timeout),
+                "orlop.config": {
+                    **_config(asked, image, log, remove, interactive, stop_timeout),
+                    **({"bare_labels": bare} if bare else {}),
+                },
                 "orlop.seccomp": made.seccomp.as_dict(),
             },
         )
@@ -99,6 +109,13 @@ def create(
     except BaseException:
         _take_back(wiring, record, directory)
         raise
+
+
+def _tell_platform(image: Resolved, warn: Callable[[str], None]) -> None:
+    """Warn of an image for another platform: it is run, but may not be able to."""
+    own, host = image.config.platform, platforms.host()
+    if not platforms.matches(host, own):
+        warn(f"the image's platform ({platforms.format(own)}) does not match this machine's ({platforms.format(host)})")
 
 
 def _insert(wiring: Wiring, record: Record) -> Record:
@@ -211,7 +228,7 @@ def _config(
         "interactive": interactive,
         "terminal": asked.terminal,
         "user": asked.user or run_config.user,
-        "cmd": list(asked.args or run_config.cmd),
+        "cmd": list(asked.args or (run_config.cmd if asked.entrypoint is None else ())),
         "entrypoint": list(run_config.entrypoint if asked.entrypoint is None else asked.entrypoint),
         "mount_points": [mount.target for mount in asked.mounts if mount.target not in dict(_FILES)],
     }

@@ -34,6 +34,14 @@ def familiar(name: str) -> str:
         return name
 
 
+def labels(record: Container) -> dict[str, str]:
+    """A container's labels as its owner gave them: our own left out, and those without a value, which stores drop."""
+    found = {key: value for key, value in record.labels.items() if not key.startswith("orlop.dev/")}
+    for key in record.extensions.get("orlop.config", {}).get("bare_labels", ()):
+        found.setdefault(key, "")
+    return dict(sorted(found.items()))
+
+
 def image(resolved: Resolved, names: list[str], size: int) -> dict[str, Any]:
     """`orlop image inspect`, one element."""
     config, run = resolved.config, resolved.config.config
@@ -84,7 +92,6 @@ def container(record: Container, state: TaskState, paths: dict[str, str]) -> dic
     extra = record.extensions
     asked = extra.get("orlop.config", {})
     running = state.status in ("running", "paused")
-    labels = {key: value for key, value in record.labels.items() if not key.startswith("orlop.dev/")}
     return {
         "Id": record.id,
         "Created": time_text(record.created_ns),
@@ -157,7 +164,7 @@ def container(record: Container, state: TaskState, paths: dict[str, str]) -> dic
             "Entrypoint": asked.get("entrypoint") or None,
             "Image": familiar(record.image),
             "WorkingDir": process.get("cwd", ""),
-            "Labels": labels,
+            "Labels": labels(record),
             "StopSignal": asked.get("stop_signal", "SIGTERM"),
             "StopTimeout": asked.get("stop_timeout"),
         },

@@ -52,6 +52,8 @@ class Wiring:
             fsio.make_dirs(self.state, 0o700)
         except OSError as error:
             raise errors.from_os(error, "open the engine") from error
+        for directory in (self.root, self.state):
+            _require_writable(directory)
 
     def in_namespace(self, namespace: str) -> Wiring:
         """The same engine, bound to another namespace (shares the database and the registry's connections)."""
@@ -166,6 +168,19 @@ class Wiring:
 
     def record_dir(self, container_id: str) -> str:
         return f"{self.root}/containers/{self.namespace}/{container_id}"
+
+
+def _require_writable(directory: str) -> None:
+    """Say why nothing can be kept in a directory before SQLite says only that it cannot open a file."""
+    if os.access(directory, os.W_OK | os.X_OK):
+        return
+    if not os.path.isdir(directory):
+        raise errors.InvalidArgument(f"open the engine: {directory} is not a directory")
+    if os.statvfs(directory).f_flag & os.ST_RDONLY:
+        raise errors.FailedPrecondition(
+            f"open the engine: Read-only file system: {directory}", advice="mount it writable, or give another --root"
+        )
+    raise errors.PermissionDenied(f"open the engine: Permission denied: {directory}")
 
 
 def root_id(root: str) -> str:

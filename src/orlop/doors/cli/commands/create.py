@@ -36,7 +36,7 @@ def key_values(items: list[str], flag: str) -> dict[str, str]:
 def lines_of(path: str, flag: str) -> list[str]:
     """The lines of an env or label file: blank lines and comments are passed over."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             lines = [line.strip("\r\n") for line in file]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
@@ -49,11 +49,12 @@ def environment(flags: dict[str, Any]) -> tuple[str, ...]:
     items: list[str] = []
     for path in flags.get("env-file", ()):
         items.extend(lines_of(path, "env-file"))
+    from_files = frozenset(items)
     items.extend(flags.get("env", ()))
     out = []
     for item in items:
         name, equals, _ = item.partition("=")
-        if not name:
+        if not name or (item in from_files and any(c.isspace() for c in name)):
             raise errors.UsageError(f"invalid environment variable: {item}", advice="use NAME=VALUE")
         if equals:
             out.append(item)
@@ -116,11 +117,6 @@ class _LatePull(Sink):
 def make(cli: Invocation) -> Container:
     """Create the container that a `run` or `create` line asks for, pulling its image when that is wanted."""
     flags, image, args = cli.flags, cli.args[0], cli.args[1:]
-    cidfile = flags.get("cidfile")
-    if cidfile and os.path.exists(cidfile):
-        raise errors.UsageError(
-            f"container ID file found, make sure the other container isn't running or delete {cidfile}"
-        )
     labels = {}
     for path in flags.get("label-file", ()):
         labels.update(key_values(lines_of(path, "label-file"), "label-file"))
@@ -129,14 +125,20 @@ def make(cli: Invocation) -> Container:
     def warn(text: str) -> None:
         cli.warn(f"WARNING: {text}")
 
+    options = runflags.options(flags, args, environment(flags), warn)
+    log = log_options(flags) if "log-opt" in flags or "log-driver" in flags else None
+    cidfile = flags.get("cidfile", "")
+    if cidfile:
+        _take(cidfile)
+    made = ""
     display = _LatePull(image, bool(flags.get("quiet")), flags.get("pull", "missing"))
     try:
         container = cli.engine.containers.create(
             image,
             args,
             name=flags.get("name", ""),
-            options=runflags.options(flags, args, environment(flags), warn),
-            log=log_options(flags) if "log-opt" in flags or "log-driver" in flags else None,
+            options=options,
+            log=log,
             remove=bool(flags.get("rm")),
             interactive=bool(flags.get("interactive")),
             stop_timeout=flags.get("stop-timeout"),
@@ -146,9 +148,30 @@ def make(cli: Invocation) -> Container:
             progress=display,
             warn=warn,
         )
+        made = container.id
     finally:
         display.close()
-    if cidfile:
-        with open(cidfile, "x", encoding="ascii") as file:
-            file.write(container.id)
+        if cidfile:
+            _fill(cidfile, made)
     return container
+
+
+def _take(cidfile: str) -> None:
+    """Make the file before the container: where it cannot be made, there must be no container either."""
+    try:
+        os.close(os.open(cidfile, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+    except FileExistsError:
+        raise errors.UsageError(
+            f"container ID file found, make sure the other container isn't running or delete {cidfile}"
+        ) from None
+    except OSError as error:
+        raise errors.from_os(error, "create the container ID file") from error
+
+
+def _fill(cidfile: str, id: str) -> None:
+    """Write the ID into it, or remove it when there is no container."""
+    if not id:
+        os.unlink(cidfile)
+        return
+    with open(cidfile, "w", encoding="ascii") as file:
+        file.write(id)

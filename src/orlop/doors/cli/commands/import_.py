@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 from ..progress import Display
+from ..streams import standard_input
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ def main(cli: Invocation) -> int:
     source = cli.args[0]
     with Display("Imported") as display:
         image = cli.engine.images.import_(
-            sys.stdin.buffer if source == "-" else source,
+            standard_input() if source == "-" else source,
             cli.args[1] if len(cli.args) > 1 else "",
             changes=cli.flags.get("change", ()),
             message=cli.flags.get("message", ""),

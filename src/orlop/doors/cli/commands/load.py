@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+import os
 
 from ....base import errors
 from ....base.oci import reference as references
 from ..progress import Display
+from ..streams import standard_input
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 def main(cli: Invocation) -> int:
     path = cli.flags.get("input", "")
-    if not path and sys.stdin.isatty():
+    if not path and os.isatty(0):
         raise errors.UsageError("requested load from stdin, but stdin is empty", advice="See 'orlop load --help'.")
     with Display("Loaded", bool(cli.flags.get("quiet"))) as display:
-        images = cli.engine.images.load(path or sys.stdin.buffer, platform=cli.flags.get("platform"), progress=display)
+        images = cli.engine.images.load(path or standard_input(), platform=cli.flags.get("platform"), progress=display)
     for image in images:
         if image.name.startswith("sha256:"):
             cli.out(f"Loaded image ID: {image.name}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import os
 
 from ....base import errors
+from ..streams import standard_input
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,11 +21,11 @@ def main(cli: Invocation) -> int:
             raise errors.UsageError("--password and --password-stdin are mutually exclusive")
         if not username:
             raise errors.UsageError("Must provide --username with --password-stdin")
-        password = sys.stdin.read().rstrip("\r\n")
+        password = standard_input().read(1 << 20).decode("utf-8", "surrogateescape").rstrip("\r\n")
     elif password:
         cli.warn("WARNING! Using --password via the CLI is insecure. Use --password-stdin.")
     if not username or not password:
-        if not sys.stdin.isatty():
+        if not os.isatty(0):
             raise errors.UsageError("cannot ask for a user name and password: standard input is not a terminal")
         import getpass
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def moment(text: str) -> int:
-    """A time as people give it to --since and --until, in ns since the epoch: RFC 3339, a date, a Unix time, or a
-    duration before now.
+    """A time as people give it to --since and --until, in ns since the epoch: RFC 3339 (local when it names no zone), a
+    date, a Unix time, or a duration before now.
     """
     if not text:
         return 0
@@ -25,19 +25,25 @@ def moment(text: str) -> int:
         pass
     try:
         return int(float(text) * 1_000_000_000)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     day, _, clock = text.partition("T")
     if not clock:
-        clock = "00:00:00Z"
-    elif clock[-1] != "Z" and "+" not in clock and "-" not in clock:
-        clock += "Z"
+        clock = "00:00:00"
     try:
+        if clock[-1] != "Z" and "+" not in clock and "-" not in clock:
+            return _local(human.parse_time(f"{day}T{clock}Z"))
         return human.parse_time(f"{day}T{clock}")
-    except (errors.InvalidArgument, ValueError):
+    except (errors.InvalidArgument, ValueError, OverflowError):
         raise errors.UsageError(
             f"invalid time {text!r}", advice='use "2026-11-23T10:00:00Z", a Unix time, or a duration such as "10m"'
         ) from None
+
+
+def _local(ns: int) -> int:
+    """The moment at which the local clock shows what UTC's shows at `ns`: a time without a zone is a local one."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return int(time.mktime((*time.gmtime(seconds)[:8], -1))) * 1_000_000_000 + rest
 
 
 def main(cli: Invocation) -> int:

@@ -101,7 +101,7 @@ def _row(container: Container, state: TaskState, now_ns: int, full: bool, size: 
         "State": state.status,
         "Status": status_text(state, now_ns),
         "Names": record.name,
-        "Labels": {key: value for key, value in record.labels.items() if not key.startswith("orlop.dev/")},
+        "Labels": views.labels(record),
         "LocalVolumes": "0",
         "Mounts": ",".join(mounts if full else (tables.ellipsis(mount, 15) for mount in mounts)),
         "Networks": config.get("network", ""),
@@ -133,7 +133,9 @@ def _test(key: str, values: list[str], cli: Invocation) -> Callable[[Found], boo
         patterns = filters.patterns("name", values)
         return lambda f: any(p.search(f[0].name) or p.search(f"/{f[0].name}") for p in patterns)
     if key == "label":
-        return lambda f: filters.has_labels(f[0].record.labels, values)
+        from ....engine import views
+
+        return lambda f: filters.has_labels(views.labels(f[0].record), values)
     if key in ("status", "health"):
         known = STATUSES if key == "status" else HEALTHS
         for value in values:

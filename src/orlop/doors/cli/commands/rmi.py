@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 
 def main(cli: Invocation) -> int:
-    force, code = bool(cli.flags.get("force")), 0
+    force, code, done = bool(cli.flags.get("force")), 0, False
     for name in cli.args:
         try:
-            for removed in cli.engine.images.remove(name, force=force, prune=not cli.flags.get("no-prune")):
+            for removed in cli.engine.images.remove(name, force=force, prune=False):
+                done = True
                 cli.out(f"{removed.kind.capitalize()}: {removed.what}")
         except errors.NotFound as error:
             if not force:
@@ -23,4 +24,6 @@ def main(cli: Invocation) -> int:
         except errors.OrlopError as error:
             cli.warn(told(error))
             code = 1
+    if done and not cli.flags.get("no-prune"):
+        cli.engine.system.gc()  # once for all of them
     return code
