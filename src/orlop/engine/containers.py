@@ -262,7 +262,7 @@ class Container:
     def finish(self) -> None:
         """After a foreground run: clear the ended task away, and the container itself when it was made with remove."""
         if self._config().get("remove"):
-            self.remove(force=True)
+            self.remove(force=True, volumes=True)
             return
         with self._lock():
             if self.state().status not in ("running", "paused"):
@@ -442,9 +442,10 @@ class Container:
 
     # ------------------------------------------------------------------ removing
 
-    def remove(self, *, force: bool = False) -> None:
+    def remove(self, *, force: bool = False, volumes: bool = False) -> None:
         """Remove it and what it has written. A running one only with force (it is killed).
 
+        volumes: its anonymous volumes too, where no other container uses them.
         Every step can be repeated: a removal that was cut off is finished by the next one.
         """
         fsio.make_dirs(self.record_dir)  # a creation that was cut off may have left only the record
@@ -461,22 +462,32 @@ class Container:
                     self._wiring.snapshotter(self.record.snapshotter).remove(self.record.snapshot_key)
                 except errors.NotFound:
                     pass
+            left: list[str] = []
+            if "orlop.mounts" in self.record.extensions or not self.record.spec:  # without one: creation was cut off
+                from . import mountpoints
+
+                left = mountpoints.leave(self._wiring, self.record, volumes=volumes or not self.record.spec)
             try:
                 self._wiring.containers.delete(self.id)
             except errors.NotFound:
                 pass
+            if left:
+                mountpoints.drop(self._wiring, left)
             # The lock's file goes with the directory; who waits for it finds a new one and then no container.
             fsio.remove_tree(self.record_dir)
             lock.release()
 
     def _delete_task(self, *, kill: bool = False) -> None:
         """Clear the task away, alive or not: OCI runtime's state, cgroup, mounts, bundle. The caller holds the lock."""
-        if not os.path.lexists(self.bundle):
-            return
-        from ..services.runtime import tasks
-        from . import starting
+        if os.path.lexists(self.bundle):
+            from ..services.runtime import tasks
+            from . import starting
 
-        tasks.clear(self.bundle, starting.spawner(self._wiring), kill=kill)
+            tasks.clear(self.bundle, starting.spawner(self._wiring), kill=kill)
+        if "orlop.staged" in self.record.extensions:
+            from . import staging
+
+            staging.unstage(self._wiring, self.record)
 
 
 class Exec:

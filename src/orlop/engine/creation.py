@@ -62,6 +62,8 @@ def create(
     directory = wiring.record_dir(id)
     fsio.make_dirs(directory)
     run_config = image.config.config
+    extensions: dict[str, Any] = {}
+    with_mounts = bool(asked.mounts or asked.volumes_from or run_config.volumes)
     record = Record(
         id=id,
         name=name,
@@ -76,7 +78,19 @@ def create(
     try:
         record = _insert(wiring, record)
         stack = _prepare(wiring, image, id, cancel)
-        asked = _with_files(asked, directory)
+        if with_mounts:
+            from . import mountpoints
+
+            asked, extensions = mountpoints.settle(wiring, id, asked, run_config.volumes, stack, cancel)
+        files_of = directory
+        if _joins(asked):
+            from . import joining
+
+            staged = extensions.setdefault("orlop.staged", [])
+            asked, extensions["orlop.joins"] = joining.settle(wiring, id, asked, staged)
+            if "network" in extensions["orlop.joins"]:
+                files_of = wiring.record_dir(extensions["orlop.joins"]["network"])
+        asked = _with_files(asked, files_of)
         made = spec.generate(
             image.config,
             asked,
@@ -85,7 +99,7 @@ def create(
             id=id,
             root_id=wiring.root_id,
             caller_env={},
-            init=environment.find_init() if asked.init else "",
+            init=environment.find_init(named=asked.init_path) if asked.init else "",
             recursive_read_only=runtime.recursive_read_only,
         )
         for warning in made.warnings:
@@ -103,12 +117,19 @@ def create(
                     **({"bare_labels": bare} if bare else {}),
                 },
                 "orlop.seccomp": made.seccomp.as_dict(),
+                **{name: value for name, value in extensions.items() if value},
             },
         )
         return wiring.containers.update(record)
     except BaseException:
-        _take_back(wiring, record, directory)
+        _take_back(wiring, record, directory, with_mounts)
         raise
+
+
+def _joins(asked: RunOptions) -> bool:
+    """Whether it shares a namespace with another container, or lets others share its /dev/shm."""
+    modes = (asked.pid, asked.ipc, asked.uts, asked.cgroupns, asked.network)
+    return asked.ipc == "shareable" or any(mode.startswith("container:") for mode in modes)
 
 
 def _tell_platform(image: Resolved, warn: Callable[[str], None]) -> None:
@@ -142,7 +163,15 @@ def _prepare(wiring: Wiring, image: Resolved, id: str, cancel: Cancel) -> list[M
         return wiring.snapshots.prepare(id, image.chain_id)
 
 
-def _take_back(wiring: Wiring, record: Record, directory: str) -> None:
+def _take_back(wiring: Wiring, record: Record, directory: str, with_mounts: bool) -> None:
+    anonymous: list[str] = []
+    if with_mounts:
+        from . import mountpoints
+
+        try:
+            anonymous = mountpoints.held(wiring, record.id)
+        except errors.OrlopError:
+            pass
     steps: tuple[Callable[[], object], ...] = (
         lambda: wiring.snapshots.remove(record.id),
         lambda: wiring.containers.delete(record.id),
@@ -153,6 +182,11 @@ def _take_back(wiring: Wiring, record: Record, directory: str) -> None:
             undo()
         except (errors.OrlopError, OSError):
             pass  # garbage collection takes what is left; the first error is the one to tell
+    if anonymous:
+        try:
+            mountpoints.drop(wiring, anonymous)
+        except (errors.OrlopError, OSError):
+            pass
 
 
 def view(stack: Sequence[Mount]) -> OpenInRoot:
@@ -240,6 +274,9 @@ def _config(
         value = getattr(asked, field)
         if value:
             config[field] = value
+    for field in ("health", "restart"):
+        if getattr(asked, field):
+            config[field] = getattr(asked, field)
     for field in ("cap_add", "cap_drop", "security_opt"):
         value = getattr(asked, field)
         if value:

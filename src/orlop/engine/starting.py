@@ -39,10 +39,20 @@ def start(
     cache = runtimes.cache_directory(wiring.state)
     filter = _filter(record.extensions.get("orlop.seccomp"), runtime, cache)
     config = record.extensions.get("orlop.config", {})
+    stored = record.spec
+    if "orlop.joins" in record.extensions:
+        from . import joining
+
+        stored = joining.fill(wiring, record, stored)
     fsio.make_dirs(f"{bundle}/rootfs")
-    _write(f"{bundle}/config.json", _config_json(record.spec, filter))
+    staged = "orlop.staged" in record.extensions
+    _write(f"{bundle}/config.json", _config_json(stored, filter))
     _write(f"{bundle}/monitor.json", jsonio.dump_bytes(_monitor_json(wiring, container, runtime, config)))
     mounts = wiring.snapshotter(record.snapshotter).mounts(record.snapshot_key)
+    if staged:
+        from . import staging
+
+        staging.stage(wiring, record)
     try:
         task = tasks.create(spawned_by, bundle, mounts, terminal=container.terminal, cancel=cancel)
         with task:
@@ -60,6 +70,8 @@ def start(
                 raise
     except BaseException as error:
         tasks.clear(bundle, spawned_by, kill=True)
+        if staged:
+            staging.unstage(wiring, record)
         if isinstance(error, (errors.CommandNotFound, errors.CommandNotExecutable)):
             name_command(error, jsonio.loads(record.spec)["process"]["args"][0])
         raise
@@ -118,7 +130,7 @@ def _monitor_json(
         "record": container.record_dir,
         "open_stdin": bool(config.get("interactive")),
     }
-    if config.get("remove"):
+    if config.get("remove") or "orlop.staged" in container.record.extensions:
         from ..base import selfexec
 
         said["on_exit"] = [

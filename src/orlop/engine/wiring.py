@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..stores.leases.local import LocalLeaseStore
     from ..stores.metadata.database import Database
     from ..stores.snapshots.api import Snapshotter
+    from ..stores.volumes.local import LocalVolumeStore
 
 DEFAULT_ROOT = "/var/lib/orlop"
 DEFAULT_STATE = "/run/orlop"
@@ -86,6 +87,12 @@ class Wiring:
         from ..stores.containers.local import LocalContainerStore
 
         return LocalContainerStore(self.database, self.root, self.namespace)
+
+    @property
+    def volumes(self) -> LocalVolumeStore:
+        from ..stores.volumes.local import LocalVolumeStore
+
+        return LocalVolumeStore(self.database, self.root, self.namespace)
 
     @property
     def leases(self) -> LocalLeaseStore:

@@ -14,6 +14,6 @@ def main(cli: Invocation) -> int:
     force = bool(cli.flags.get("force"))
 
     def remove(container: Container) -> None:
-        container.remove(force=force)
+        container.remove(force=force, volumes=bool(cli.flags.get("volumes")))
 
     return each(cli, remove, missing_is_fine=force)
