@@ -49,6 +49,7 @@ def _project(parent: Path) -> Path:
         shutil.copy2(ROOT / name, project / name)
     shutil.copy2(ROOT / "src/orlop/__init__.py", project / "src/orlop/__init__.py")
     shutil.copy2(ROOT / "src/orlop/__main__.py", project / "src/orlop/__main__.py")
+    (project / "scripts/containerd-shim-orlop-v2").symlink_to("orlop")
     (project / "src/orlop/doors/__init__.py").touch()
     (cli / "__init__.py").touch()
     (cli / "main.py").write_text(STUB_MAIN)

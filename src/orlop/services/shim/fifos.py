@@ -44,6 +44,20 @@ def attach(loop: Loop, streams: Stdio, stdin: str, stdout: str, stderr: str) -> 
     return closers
 
 
+def end_input(closers: list[Callable[[], object]]) -> bool:
+    """CloseIO: end the input that `attach` (which gave `closers`) connected, after what its FIFO holds by now.
+
+    False when there is none.
+    """
+    found = False
+    for close in closers:
+        source = getattr(close, "__self__", None)
+        if isinstance(source, Source):
+            source.finish()
+            found = True
+    return found
+
+
 def _open(name: str, access: int) -> int:
     path = name
     if "://" in name:
@@ -123,11 +137,22 @@ class Source:
         self._fd = fd
         # The second end keeps the FIFO open between two writers. A file has an end of its own.
         self._keeper = -1
+        self._finishing = False
+        self._waits_for_room = False
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
             self._keeper = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             loop.watch(fd, READ, self._ready)
         else:
             loop.after(0, lambda: self._ready(READ))
+
+    def finish(self) -> None:
+        """No more will be written: end the process's input when the FIFO is empty."""
+        self._finishing = True
+        self._look_again()
+
+    def _look_again(self) -> None:
+        if self._finishing and self._keeper >= 0:
+            self._loop.after(0, lambda: self._ready(READ))
 
     def close(self) -> None:
         for fd in (self._fd, self._keeper):
@@ -137,11 +162,14 @@ class Source:
         self._fd = self._keeper = -1
 
     def _ready(self, events: int) -> None:
-        if self._fd < 0:
+        if self._fd < 0 or self._waits_for_room:
             return
         try:
             data = os.read(self._fd, stdio.READ_BYTES)
         except BlockingIOError:
+            if self._finishing:
+                self._streams.end_input()
+                self.close()
             return
         except OSError:
             data = b""
@@ -158,9 +186,14 @@ class Source:
             else:
                 self._streams.on_room(again)
         elif not room:
+            self._waits_for_room = True
             self._loop.forget(self._fd)
             self._streams.on_room(self._again)
+        else:
+            self._look_again()
 
     def _again(self) -> None:
+        self._waits_for_room = False
         if self._fd >= 0:
             self._loop.watch(self._fd, READ, self._ready)
+            self._look_again()
