@@ -47,15 +47,13 @@ class Display(Sink):
     def __init__(self, verb_done: str = "", quiet: bool = False) -> None:
         self._sink: Sink = Sink()
         if not quiet:
-            self._sink = _Bars(verb_done) if os.isatty(2) else _Lines(verb_done)
+            moving = os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb"
+            self._sink = _Bars(verb_done) if moving else _Lines(verb_done)
 
     def report(self, report: Report) -> None:
         self._sink.report(report)
 
     def __enter__(self) -> Self:
-        start = getattr(self._sink, "start", None)
-        if start is not None:
-            start()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -95,7 +93,7 @@ class _Lines(Sink):
 
 
 class _Bars(Sink):
-    """A bar for each thing that moves."""
+    """A bar for each thing that moves; of one that is done only the word for that is left, as Docker leaves it."""
 
     _EVERY_S = 0.1
 
@@ -106,46 +104,60 @@ class _Bars(Sink):
         self._progress: Any = None
         self._guard = threading.Lock()
 
-    def start(self) -> None:
+    def _start(self) -> Any:
+        from rich import progress as bars
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        from rich.table import Column
+        from rich.text import Text
 
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            TextColumn("{task.fields[action]:<18}"),
-            BarColumn(bar_width=30),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
+        class WhileMoving(bars.ProgressColumn):
+            """Another column's text, as long as there is something to wait for."""
+
+            max_refresh = 0.2
+
+            def __init__(self, column: bars.ProgressColumn) -> None:
+                self._column = column
+                super().__init__(Column(no_wrap=True))
+
+            def render(self, task: bars.Task) -> Any:
+                return Text("") if task.finished or not task.completed else self._column.render(task)
+
+        console = Console(stderr=True)
+        progress = bars.Progress(
+            bars.TextColumn("{task.description}:", table_column=Column(no_wrap=True)),
+            bars.TextColumn("{task.fields[action]}", table_column=Column(no_wrap=True)),
+            WhileMoving(bars.BarColumn(bar_width=max(5, min(30, console.width - 62)))),
+            WhileMoving(bars.DownloadColumn()),
+            WhileMoving(bars.TransferSpeedColumn()),
+            WhileMoving(bars.TimeRemainingColumn(compact=True)),
+            console=console,
             refresh_per_second=8,
         )
-        self._progress.start()
+        progress.start()
+        return progress
 
     def report(self, report: Report) -> None:
-        if self._progress is None or report.total is None:
+        if report.total is None:
             return
         now = time.monotonic()
         with self._guard:
+            if self._progress is None:
+                self._progress = self._start()
             action, at = self._shown.get(report.item, ("", 0.0))
             if action == report.action and now - at < self._EVERY_S and report.current < report.total:
                 return
             self._shown[report.item] = (report.action, now)
             words = self._verb_done if report.action == "done" else _WORDS.get(report.action, report.action)
+            total = report.total or 1
+            if report.action not in _DONE:
+                # A thing of which all is here may still be unpacked: only a word for its end makes it finished.
+                total, current = total + 1, min(report.current, total)
+            else:
+                current = total
             task = self._tasks.get(report.item)
             if task is None:
-                task = self._tasks[report.item] = self._progress.add_task(
-                    short(report.item), total=report.total or 1, action=words
-                )
-            current = report.total or 1 if report.action in _DONE else report.current
-            self._progress.update(task, completed=current, total=report.total or 1, action=words)
+                task = self._tasks[report.item] = self._progress.add_task(short(report.item), total=total, action=words)
+            self._progress.update(task, completed=current, total=total, action=words)
 
     def stop(self) -> None:
         if self._progress is not None:

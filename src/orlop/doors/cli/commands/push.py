@@ -22,9 +22,9 @@ def main(cli: Invocation) -> int:
         if not names:
             raise errors.NotFound(f"an image does not exist locally with the tag: {name}")
     quiet = bool(flags.get("quiet"))
-    for each in names:
+    for number, each in enumerate(names):
         reference = references.parse_normalized(each).with_default_tag()
-        if not quiet:
+        if not quiet and not number:
             cli.out(f"The push refers to repository [{reference.name}]")
         with Display("Pushed", quiet) as display:
             pushed = cli.engine.images.push(
