@@ -82,13 +82,15 @@ class Orlop:
         return name
 
     def close(self) -> None:
-        for container in self.engine.containers.list(all=True):
-            container.remove(force=True)
-        self.engine.system.gc()
-        self.engine.system.stop_helpers()
-        self.engine.close()
-        self._engine = None
-        shutil.rmtree(self.state, ignore_errors=True)
+        try:
+            for container in self.engine.containers.list(all=True):
+                container.remove(force=True)
+            self.engine.system.gc()
+        finally:
+            self.engine.system.stop_helpers()
+            self.engine.close()
+            self._engine = None
+            shutil.rmtree(self.state, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -162,7 +162,7 @@ class Images:
 
         reference = references.parse_normalized(name).with_default_tag()
         registry = self._wiring.new_registry(trace) if trace else None
-        with Hold(self._wiring, registry=registry, with_registry=True) as parts:
+        with Hold(self._wiring, str(reference), registry=registry, with_registry=True) as parts:
             return pulling.pull(
                 parts,
                 reference,

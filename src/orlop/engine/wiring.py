@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from ..base import errors, fsio
+from ..base import errors, fsio, jsonio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,32 +197,62 @@ def root_id(root: str) -> str:
     return str(_sha256.sha256(root.encode("utf-8", "surrogateescape")).hexdigest()[:12])
 
 
-class Hold:
-    """A lease for one transfer, and the parts bound to it. Use as a context manager: the lease goes at the end."""
+_TRANSFER = "orlop.dev/transfer"
+"""Label of a transfer's lease: what it moves."""
 
-    def __init__(self, wiring: Wiring, *, registry: object = None, with_registry: bool = False) -> None:
+
+class Hold:
+    """A lease for one transfer, and the parts bound to it. Use as a context manager: the lease goes at the end.
+
+    what: what is moved, such as an image's name. When a transfer succeeds, so do the leases go that earlier tries of
+    the same left when they were cut off: those whose flock nobody holds.
+    """
+
+    def __init__(self, wiring: Wiring, what: str = "", *, registry: object = None, with_registry: bool = False) -> None:
         from ..services.transfer.parts import Parts
 
+        self._root = wiring.root
+        self._what = what
         self._leases = wiring.leases
-        self._lease = self._leases.create(expire_s=LEASE_EXPIRE_S)
-        lease = self._lease.id
+        id = f"transfer-{os.urandom(12).hex()}"
+        fsio.make_dirs(f"{self._root}/locks")
+        self._lock = fsio.lock(self._lock_path(id))
+        self._lease = self._leases.create(id, {_TRANSFER: what} if what else None, LEASE_EXPIRE_S)
         self.parts: Parts = Parts(
-            content=wiring.content(lease),
+            content=wiring.content(id),
             images=wiring.images,
             layers=wiring.layers,
             snapshots=wiring.snapshots,
             open_unpacker=_open_unpacker,
-            hold=lambda resource: self._leases.add_resource(lease, resource),
+            hold=lambda resource: self._leases.add_resource(id, resource),
             registry=(registry or wiring.registry) if with_registry else None,
         )
+
+    def _lock_path(self, lease: str) -> str:
+        return f"{self._root}/locks/lease-{lease}"
 
     def __enter__(self) -> Parts:
         return self.parts
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        # One that was cut off may be tried again soon: what it fetched waits for that. Bad input leaves nothing behind.
-        if kind is None or not issubclass(kind, (errors.Unavailable, errors.Cancelled, KeyboardInterrupt)):
-            self._leases.delete(self._lease.id)
+        from ..services.transfer.parts import RESUMABLE
+
+        try:
+            # One that was cut off may be tried again soon: what it fetched waits for that. Bad input leaves nothing.
+            if kind is None or not issubclass(kind, (*RESUMABLE, KeyboardInterrupt)):
+                self._leases.delete(self._lease.id)
+            if kind is None and self._what:
+                self._drop_leftovers()
+        finally:
+            self._lock.release(unlink=True)
+
+    def _drop_leftovers(self) -> None:
+        for lease in self._leases.list(f"labels.{jsonio.dumps(_TRANSFER)}=={jsonio.dumps(self._what)}"):
+            if lease.id != self._lease.id and not fsio.is_locked(self._lock_path(lease.id)):
+                try:
+                    self._leases.delete(lease.id)
+                except errors.NotFound:
+                    pass  # another process was quicker
 
 
 def _open_unpacker(compression: str, tree_path: str, cancel: Cancel) -> LayerUnpacker:
