@@ -105,7 +105,7 @@ def entries(draw: st.DrawFn) -> tuple[Entry, bytes]:
         draw(NAMES) if kind in (LINK, SYMLINK) else b"",
     )
     if kind in (CHAR, BLOCK):
-        entry.devmajor, entry.devminor = draw(st.integers(0, 0o7777777)), draw(st.integers(0, 0o7777777))
+        entry.devmajor, entry.devminor = draw(st.integers(0, 2**31)), draw(st.integers(0, 2**31))
     names = st.binary(min_size=1, max_size=40).map(lambda b: b"user." + b.replace(b"\0", b"n").replace(b"\n", b"m"))
     entry.xattrs = draw(st.dictionaries(names, st.binary(max_size=60), max_size=3))
     return entry, data

@@ -283,6 +283,10 @@ class TarReader:
             entry.uid = pax.number(records[b"uid"])
         if b"gid" in records:
             entry.gid = pax.number(records[b"gid"])
+        if b"SCHILY.devmajor" in records:
+            entry.devmajor = pax.number(records[b"SCHILY.devmajor"])
+        if b"SCHILY.devminor" in records:
+            entry.devminor = pax.number(records[b"SCHILY.devminor"])
         if b"mtime" in records:
             entry.mtime_ns = pax.time_ns(records[b"mtime"])
         if b"atime" in records:

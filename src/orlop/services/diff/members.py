@@ -76,7 +76,6 @@ class Members:
         self._item = item
         self._links: dict[tuple[int, int], bytes] = {}
         self._entries = 0
-        self._buffer = memoryview(bytearray(_READ))
 
     def add(self, directory: int, name: bytes, path: bytes, status: os.stat_result) -> None:
         """Write the file `name` in the open `directory` as the member `path`; status: its lstat.
@@ -173,12 +172,11 @@ class Members:
             entry.xattrs = xattrs.get(fd)
             self._put(entry)
             while left:
-                count = os.readv(fd, [self._buffer[: min(left, _READ)]])
-                if not count:
+                data = os.read(fd, min(left, _READ))
+                if not data:
                     raise self._changed(path)
-                # A copy: what is written may be kept by whoever compresses it.
-                self._tar.write(bytes(self._buffer[:count]))
-                left -= count
+                self._tar.write(data)
+                left -= len(data)
                 if left:
                     self._cancel.check()
                     self._progress.report(Report(self._item, "diffing", self._plain.size))
