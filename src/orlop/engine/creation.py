@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.cancel import Cancel
+    from ..base.oci.config import Healthcheck
     from ..services.runtime.options import RunOptions
     from ..services.runtime.rootview import OpenInRoot
     from ..stores.snapshots.api import Mount
@@ -49,7 +50,8 @@ def create(
     cancel.check()
     if args:
         asked = asked.replace(args=tuple(args))
-    mounts.prepare_sources(asked.mounts)
+    if asked.mounts:
+        asked = asked.replace(mounts=mounts.prepare_sources(asked.mounts))
     if asked.stop_signal:
         from ..base import signals
 
@@ -247,6 +249,21 @@ def _host_file(path: str) -> bytes:
         return b""
 
 
+def _health(asked: dict[str, Any], own: Healthcheck | None) -> dict[str, Any]:
+    """Docker's Healthcheck object: the caller's, what it leaves open from the image's."""
+    if own is None or asked.get("Test") == ["NONE"]:
+        return asked
+    image = {
+        "Test": list(own.test),
+        "Interval": own.interval,
+        "Timeout": own.timeout,
+        "StartPeriod": own.start_period,
+        "StartInterval": own.start_interval,
+        "Retries": own.retries,
+    }
+    return {**{key: value for key, value in image.items() if value}, **asked}
+
+
 def _config(
     asked: RunOptions, image: Resolved, log: LogOptions, remove: bool, interactive: bool, stop_timeout: int | None
 ) -> dict[str, Any]:
@@ -274,9 +291,10 @@ def _config(
         value = getattr(asked, field)
         if value:
             config[field] = value
-    for field in ("health", "restart"):
-        if getattr(asked, field):
-            config[field] = getattr(asked, field)
+    if asked.health or run_config.healthcheck is not None:
+        config["health"] = _health(asked.health, run_config.healthcheck)
+    if asked.restart:
+        config["restart"] = asked.restart
     for field in ("cap_add", "cap_drop", "security_opt"):
         value = getattr(asked, field)
         if value:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .containers import Containers
     from .images import Images
     from .system import System
+    from .volumes import Volumes
 
 
 class Engine:
@@ -69,6 +70,12 @@ class Engine:
 
             self._containers = Containers(self.wiring, self)
         return self._containers
+
+    @property
+    def volumes(self) -> Volumes:
+        from .volumes import Volumes
+
+        return Volumes(self.wiring)
 
     @property
     def system(self) -> System:

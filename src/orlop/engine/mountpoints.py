@@ -77,6 +77,9 @@ def settle(
                     staged[-1]["subpath"] = mount.subpath
                 source = staging.point(wiring, id, len(staged) - 1)
                 mount = mount.replace(type="bind", source=source, read_only=True, recursive=False, subpath="")
+            elif mount.type == "bind" and not mount.recursive and os.path.isdir(mount.source):
+                staged.append({"kind": "bind", "source": mount.source, "propagation": mount.propagation})
+                mount = mount.replace(source=staging.point(wiring, id, len(staged) - 1))
             binds.append(mount)
     finally:
         copier.close()

@@ -2,6 +2,7 @@
 
     volume    a path inside a volume: looked up at the start, by descriptor, so that no link in it leads out
     image     a view of an image, or a path inside of it
+    bind      a directory of the host without what is mounted below it (crun 1.8 binds that along whatever it is told)
     shm       the /dev/shm of a container whose IPC namespace others may join
 
 Made before the OCI runtime is asked for, unmounted when the run is over; each can be repeated after a crash.
@@ -75,6 +76,11 @@ def _mount(wiring: Wiring, record: Record, each: dict[str, Any], at: str) -> Non
     elif kind == "volume":
         volume = wiring.volumes.get(each["volume"])
         _bind_inside(wiring.volumes.path(volume), each["subpath"], at, f"volume {volume.name}")
+    elif kind == "bind":
+        os.mkdir(at, 0o700)
+        kernel_mounts.mount(each["source"], at, "", kernel_mounts.MS_BIND)
+        if each["propagation"] in ("private", "rprivate"):
+            _private(at)
     else:
         view = wiring.snapshotter(record.snapshotter).mounts(each["key"])
         whole = f"{at}.whole" if each.get("subpath") else at

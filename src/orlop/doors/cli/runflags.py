@@ -50,6 +50,19 @@ _SAME = (
     ("stop-signal", "stop_signal", str),
     ("runtime", "runtime", str),
     ("cgroup-parent", "cgroup_parent", str),
+    ("blkio-weight", "blkio_weight", int),
+    ("blkio-weight-device", "blkio_weight_device", tuple),
+    ("cgroupns", "cgroupns", str),
+    ("cpu-rt-period", "cpu_rt_period", int),
+    ("cpu-rt-runtime", "cpu_rt_runtime", int),
+    ("device-cgroup-rule", "device_cgroup_rules", tuple),
+    ("device-read-bps", "device_read_bps", tuple),
+    ("device-read-iops", "device_read_iops", tuple),
+    ("device-write-bps", "device_write_bps", tuple),
+    ("device-write-iops", "device_write_iops", tuple),
+    ("init-binary", "init_path", str),
+    ("oom-kill-disable", "oom_kill_disable", bool),
+    ("volumes-from", "volumes_from", tuple),
 )
 """Flags that are handed on as they are: (flag, field, type)."""
 
@@ -58,10 +71,12 @@ def options(flags: dict[str, Any], args: list[str], env: tuple[str, ...], warn: 
     """The options a command line asks for. UsageError names the flag that cannot be understood."""
     values: dict[str, Any] = {field: kind(flags[flag]) for flag, field, kind in _SAME if flag in flags}
     network = flags.get("network", "none")
-    if network not in NETWORKS:
+    if network not in NETWORKS and not network.startswith("container:"):
         raise errors.UsageError(
             f"network {network!r} is not available: this version runs containers with --network none or host"
         )
+    if not _RARE.isdisjoint(flags):
+        values.update(_rare(flags, values, warn))
     if "entrypoint" in flags:
         values["entrypoint"] = (flags["entrypoint"],) if flags["entrypoint"] else ()
     if "security-opt" in flags:
@@ -76,6 +91,40 @@ def options(flags: dict[str, Any], args: list[str], env: tuple[str, ...], warn: 
         if flag in flags:
             values[field] = _pairs(flags[flag], flag)
     return RunOptions(args=tuple(args), env=env, network=network, **values)
+
+
+_RARE = frozenset(
+    (
+        "gpus", "health-cmd", "health-interval", "health-retries", "health-start-interval", "health-start-period",
+        "health-timeout", "kernel-memory", "memory-swappiness", "no-healthcheck", "restart", "storage-opt",
+        "volume-driver",
+    )
+)  # fmt: skip
+
+
+def _rare(flags: dict[str, Any], values: dict[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:
+    """The fields that flags of _RARE stand for; what cannot be done is refused, what has no effect is told."""
+    from . import rareflags
+
+    found: dict[str, Any] = {}
+    if "gpus" in flags:
+        found["devices"] = (*values.get("devices", ()), *rareflags.gpus(flags["gpus"]))
+    if not flags.keys().isdisjoint(rareflags.HEALTH_FLAGS):
+        found["health"] = rareflags.health(flags)
+    if "restart" in flags:
+        found["restart"] = rareflags.restart(flags["restart"], remove=bool(flags.get("rm")))
+    if flags.get("memory-swappiness", -1) != -1:
+        found["memory_swappiness"] = flags["memory-swappiness"]
+    if "kernel-memory" in flags:
+        warn("--kernel-memory is deprecated and has no effect: --memory limits the kernel's memory too")
+    if "storage-opt" in flags:
+        raise errors.UsageError(
+            f"--storage-opt {flags['storage-opt'][0]}: not supported by Orlop's snapshotters",
+            advice="limit space with a file system of its own: a volume with --opt device=/PATH, or --tmpfs with size=",
+        )
+    if flags.get("volume-driver", "local") not in ("", "local"):
+        raise errors.UsageError(f"--volume-driver {flags['volume-driver']}: the only volume driver is local")
+    return found
 
 
 def _swap(text: str) -> int:

@@ -7,6 +7,7 @@ Sources: runtime-spec config.md and config-linux.md; docker run(1) for the gramm
 from __future__ import annotations
 
 import os
+import stat
 
 from ...base import errors
 from ...base.record import Record
@@ -328,16 +329,21 @@ def parse_tmpfs(spec: str) -> Mount:
     return Mount("tmpfs", _target(spec, path), options=tuple(options), propagation=propagation)
 
 
-def prepare_sources(mounts: Iterable[Mount]) -> None:
+def prepare_sources(mounts: Iterable[Mount]) -> tuple[Mount, ...]:
     """Check that the source of every bind is there; make it (a directory, 0755) where the mount says so.
 
+    Returns the mounts with what was found out: nothing is mounted below a file (and crun 1.8 cannot make "all below"
+    a file read-only).
     Raises NotFound for a `--mount` whose source is missing, and what os.makedirs would, as ours.
     """
+    found = []
     for mount in mounts:
+        found.append(mount)
         if mount.type != "bind":
             continue
         try:
-            os.stat(mount.source)
+            if not stat.S_ISDIR(os.stat(mount.source).st_mode):
+                found[-1] = mount.replace(recursive=False)
         except FileNotFoundError:
             if not mount.create_source:
                 raise errors.UsageError(f"bind source path does not exist: {mount.source}") from None
@@ -349,6 +355,7 @@ def prepare_sources(mounts: Iterable[Mount]) -> None:
             raise errors.from_os(error, "look at the bind source") from error
         if mount.propagation in _SPREADING:
             _check_propagation(mount)
+    return tuple(found)
 
 
 _SPREADING = ("shared", "rshared", "slave", "rslave")
