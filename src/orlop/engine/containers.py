@@ -130,13 +130,19 @@ class Containers:
     ) -> Container:
         """Make a container and start it; the arguments of `create`.
 
-        Without detach, waits for it to end; its output is then in `output`, and with remove it is gone.
+        Without detach, waits for it to end; its output is then in `output`, and with remove it is gone. When that is
+        cut off (KeyboardInterrupt, a cancel), the container is killed; it is kept, unless remove was asked for. A
+        container that cannot be started is kept likewise.
         """
         container = self.create(image, args, remove=remove, **options)
-        if detach:
-            container.start()
-            return container
-        container.run_to_end()
+        try:
+            if detach:
+                container.start()
+            else:
+                container.run_to_end(options.get("cancel", NEVER))
+        except BaseException:
+            container.abandon()
+            raise
         return container
 
     def _image(
@@ -267,6 +273,18 @@ class Container:
         with self._lock():
             if self.state().status not in ("running", "paused"):
                 self._delete_task()
+
+    def abandon(self) -> None:
+        """After a run that failed or was cut off: kill it, and remove it when it was made with remove. Raises nothing:
+        there is an error to be told already.
+        """
+        try:
+            if self._config().get("remove"):
+                self.remove(force=True)
+            else:
+                self.kill(9)
+        except (errors.OrlopError, OSError):
+            pass  # it does not run, or somebody else has removed it
 
     def attach(self, *, stdin: bool = False, size: tuple[int, int] | None = None) -> Attachment:
         """The stream of a running container's output from now on. size: (columns, rows) its terminal gets."""
