@@ -107,3 +107,5 @@ def test_several_images_are_removed_in_one_go_and_what_is_missing_is_told(orlop:
     digest = orlop.out("import", "-", "single/one", stdin=orlops.rootfs_tar({"etc/single": b"1"}))
     assert orlop.out("rmi", "single/one").splitlines() == ["Untagged: single/one:latest", f"Deleted: {digest}"]
     assert orlop.out("gc", "-q") == ""
+    assert orlop.out("gc", "--dry-run", "--format", "{{len .Items}} {{.Size}}") == "0 0"
+    assert orlop.out("gc", "--format", "json") == '{"Items":[],"Size":0}'

@@ -36,13 +36,15 @@ def test_no_argument_and_dash_h_print_help_and_succeed(orlop: Orlop) -> None:
 
 def test_help_fits_into_80_columns(orlop: Orlop) -> None:
     names = [name for name in table.COMMANDS if not name.startswith("_")]
-    for argv in ([], *([name] for name in names), *([group] for group in table.GROUPS)):
+    for argv in ([], *(name.split("_") for name in names), *([group] for group in table.GROUPS)):
         for line in orlop.out(*argv, "--help").splitlines():
             assert len(line) <= 80, (argv, line)
 
 
 def test_a_mistyped_word_gets_a_suggestion(orlop: Orlop) -> None:
     assert b"did you mean 'inspect'?" in orlop.run("inspcet", "x", code=125).stderr
+    assert b"is not an orlop command\n" in orlop.run("volume_ls", code=125).stderr
+    assert b"See 'orlop volume ls --help'." in orlop.run("volume", "ls", "--bogus", code=125).stderr
     assert b"did you mean 'inspect'?" in orlop.run("container", "inspcet", "x", code=125).stderr
 
 

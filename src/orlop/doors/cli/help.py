@@ -76,8 +76,10 @@ def command_text(name: str) -> str:
         for word, to in words.items()
         if to.split()[0] == name
     ]
-    if aliases:
-        lines += ["", "Aliases:", "  " + ", ".join([f"orlop {name}", *aliases])]
+    if "_" not in name:
+        aliases.insert(0, f"orlop {name}")
+    if len(aliases) > 1:
+        lines += ["", "Aliases:", "  " + ", ".join(aliases)]
     text = flags_text(flags)
     if text:
         lines += ["", "Options:", text]

@@ -86,7 +86,7 @@ def _find(words: list[str]) -> tuple[str, list[str]]:
             )
         command, *implied = target.split()
         return command, [*implied, *rest[1:]]
-    if name not in table.COMMANDS:
+    if name not in table.COMMANDS or "_" in name[1:]:
         raise errors.UsageError(
             f"'{name}' is not an orlop command{_nearest(name, table.COMMANDS)}", advice="See 'orlop --help'."
         )
@@ -96,7 +96,7 @@ def _find(words: list[str]) -> tuple[str, list[str]]:
 def _nearest(name: str, commands: Iterable[str]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(name, [n for n in commands if n[0] != "_"], 1)
+    close = difflib.get_close_matches(name, [n for n in commands if "_" not in n], 1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
@@ -173,13 +173,14 @@ def _dispatch(argv: list[str]) -> int:
         write(1, help_.group_text(name.partition(" ")[0]) + "\n")
         return 0
     module, usage, _, flags, interspersed, least, most, _ = table.COMMANDS[name]
-    values, arguments = parse.parse_flags(rest, flags, interspersed, name)
+    spoken = name.replace("_", " ")  # "volume_ls" is typed "volume ls"
+    values, arguments = parse.parse_flags(rest, flags, interspersed, spoken)
     if values.get("help"):
         from . import help as help_
 
         write(1, help_.command_text(name) + "\n")
         return 0
-    parse.check_arguments(arguments, least, most, name, usage)
+    parse.check_arguments(arguments, least, most, spoken, usage)
     invocation = Invocation(name, values, arguments, options)
     command = __import__(f"{__package__}.commands.{module}", fromlist=["main"])
     try:
@@ -193,7 +194,7 @@ def _dispatch(argv: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise _with_code(errors.from_os(error, name), name) from error
+        raise _with_code(errors.from_os(error, spoken), name) from error
     except Exception as error:
         raise _with_code(_unexpected(error), name) from error
 

@@ -310,7 +310,9 @@ GROUPS = {
     }),
     "system": ("Manage the engine", {"gc": "gc", "info": "info"}),
 }  # fmt: skip
-"""`orlop container ls` and the like: other words for the same commands, with the flags that they imply."""
+"""`orlop container ls` and the like: other words for the same commands, with the flags that they imply. A command with
+"_" in its name can be typed in its group only.
+"""
 
 SECTIONS = (
     (

@@ -22,7 +22,7 @@ def main(cli: Invocation) -> int:
     if flags.get("format"):
         from .. import template
 
-        cli.out(template.render(flags["format"], swept.as_dict()))
+        cli.out(template.render(flags["format"], {"Items": swept.items, "Size": swept.size}))
         return 0
     for item in swept.items:
         cli.out(item)
