@@ -75,9 +75,10 @@ class LocalNetworkStore:
 
 
 def _endpoint(row: tuple[Any, ...]) -> Endpoint:
-    *before, ports, created_ns = row
-    before[3] = tuple(before[3])  # aliases
-    return Endpoint(*before, tuple(PortMapping(*port) for port in ports), created_ns)
+    values = dict(zip(rows.ENDPOINT_COLUMNS, row))
+    values["aliases"] = tuple(values["aliases"])
+    values["ports"] = tuple(PortMapping(*port) for port in values["ports"])
+    return Endpoint(**values)
 
 
 def _values(endpoint: Endpoint) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Container networks: bridges, addresses, published ports, names. `networks.Networks` is what the engine uses."""
