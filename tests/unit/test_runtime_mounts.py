@@ -61,7 +61,7 @@ class TestVolume:
          "/a:/b:", "-x:/b", "a b:/b", "vol:/b:shared"],
     )  # fmt: skip
     def test_a_malformed_volume_is_refused_with_exit_code_125(self, spec: str) -> None:
-        with pytest.raises(errors.UsageError, match=r"invalid mount") as caught:
+        with pytest.raises(errors.UsageError, match=r"invalid --(volume|mount) ") as caught:
             mounts.parse_volume(spec)
         assert caught.value.exit_code == 125
 
@@ -100,7 +100,7 @@ class TestMountFlag:
          "src=v,dst=/b,bind-propagation=shared", "type=bind,src=/a,dst=/b,volume-nocopy"],
     )  # fmt: skip
     def test_a_malformed_mount_is_refused(self, spec: str) -> None:
-        with pytest.raises(errors.UsageError, match=r"invalid mount"):
+        with pytest.raises(errors.UsageError, match=r"invalid --(volume|mount) "):
             mounts.parse_mount(spec)
 
 

@@ -55,7 +55,10 @@ def create(
     if asked.stop_signal:
         from ..base import signals
 
-        signals.parse(asked.stop_signal)
+        try:
+            signals.parse(asked.stop_signal)
+        except errors.InvalidArgument as error:
+            raise errors.UsageError(f"--stop-signal: {error.message}", advice=error.advice) from None
     host = environment.facts()
     _tell_platform(image, warn)
     runtime = runtimes.find(asked.runtime, wiring.state, host=host)
@@ -92,6 +95,8 @@ def create(
             asked, extensions["orlop.joins"] = joining.settle(wiring, id, asked, staged)
             if "network" in extensions["orlop.joins"]:
                 files_of = wiring.record_dir(extensions["orlop.joins"]["network"])
+        if asked.cpu_rt_runtime:
+            extensions["orlop.realtime"] = [asked.cpu_rt_runtime, asked.cpu_rt_period]
         asked = _with_files(asked, files_of)
         made = spec.generate(
             image.config,
@@ -101,7 +106,7 @@ def create(
             id=id,
             root_id=wiring.root_id,
             caller_env={},
-            init=environment.find_init(named=asked.init_path) if asked.init else "",
+            init=environment.find_init(named=asked.init_path) if asked.init or asked.init_path else "",
             recursive_read_only=runtime.recursive_read_only,
         )
         for warning in made.warnings:

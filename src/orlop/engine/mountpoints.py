@@ -165,7 +165,7 @@ def _volume(wiring: Wiring, id: str, mount: Mount) -> Volume:
     try:
         return wiring.volumes.use(mount.source, id, driver=driver, options=options, labels=labels)
     except errors.InvalidArgument as error:
-        raise errors.UsageError(f"mount {mount.target}: {error.message}", advice=error.advice) from None
+        raise errors.UsageError(f"--mount at {mount.target}: {error.message}", advice=error.advice) from None
 
 
 def _view(wiring: Wiring, id: str, name: str, number: int, cancel: Cancel) -> str:

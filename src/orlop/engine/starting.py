@@ -49,6 +49,10 @@ def start(
     _write(f"{bundle}/config.json", _config_json(stored, filter))
     _write(f"{bundle}/monitor.json", jsonio.dump_bytes(_monitor_json(wiring, container, runtime, config)))
     mounts = wiring.snapshotter(record.snapshotter).mounts(record.snapshot_key)
+    if "orlop.realtime" in record.extensions:
+        from ..services.runtime import realtime
+
+        realtime.allot(jsonio.loads(record.spec)["linux"]["cgroupsPath"], *record.extensions["orlop.realtime"])
     if staged:
         from . import staging
 

@@ -74,7 +74,7 @@ def _has_weights(host: HostFacts) -> bool:
         return False
     if host.cgroup_mode == "v2":
         return True
-    return host.has_cgroup_file("blkio", "blkio.weight") or host.has_cgroup_file("blkio", "blkio.bfq.weight")
+    return host.has_cgroup_file("blkio", "blkio.weight")  # crun 1.8 does not know blkio.bfq.weight
 
 
 def _weight(text: str, stat: Stat) -> dict[str, Any]:

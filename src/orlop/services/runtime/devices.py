@@ -72,13 +72,15 @@ def resolve(wanted: Iterable[str], stat: Stat = os.stat) -> tuple[list[dict[str,
         try:
             status = stat(host)
         except OSError as error:
-            raise errors.UsageError(f"error gathering device information for {host!r}: {error.strerror}") from error
+            raise errors.UsageError(
+                f"--device: error gathering device information for {host!r}: {error.strerror}"
+            ) from error
         if _stat.S_ISDIR(status.st_mode):
             found = [(inside + path[len(host) :], s) for path, s in _walk(host, stat)]
         else:
             found = [(inside, status)]
         if not found or not _is_device(found[0][1]):
-            raise errors.UsageError(f"error gathering device information for {host!r}: not a device node")
+            raise errors.UsageError(f"--device: error gathering device information for {host!r}: not a device node")
         for path, each in found:
             node = _node(path, each)
             nodes.append(node)

@@ -47,18 +47,19 @@ class Mount(Record):
     labels: tuple[str, ...] = ()
 
 
-def _usage(spec: str, why: str) -> errors.UsageError:
-    return errors.UsageError(f"invalid mount {spec!r}: {why}")
+def _usage(shown: str, why: str) -> errors.UsageError:
+    """shown: the flag and its value, as in "--mount 'type=…'"."""
+    return errors.UsageError(f"invalid {shown}: {why}")
 
 
-def _target(spec: str, path: str) -> str:
+def _target(shown: str, path: str) -> str:
     if not path.startswith("/"):
-        raise _usage(spec, f"the path in the container must be absolute, not {path!r}")
+        raise _usage(shown, f"the path in the container must be absolute, not {path!r}")
     clean = os.path.normpath(path)
     if clean.startswith("//"):
         clean = clean[1:]
     if clean == "/":
-        raise _usage(spec, "the path in the container cannot be '/'")
+        raise _usage(shown, "the path in the container cannot be '/'")
     return clean
 
 
@@ -68,12 +69,13 @@ def parse_volume(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
     A source that starts with "/" or "." is a path of the host (relative ones are taken from cwd); any other is the
     name of a volume; none is an anonymous volume. Raises UsageError.
     """
+    shown = f"--volume {spec!r}"
     parts = spec.split(":")
     if not spec or len(parts) > 3 or not all(parts):
-        raise _usage(spec, "the form is [SOURCE:]TARGET[:OPTIONS]")
+        raise _usage(shown, "the form is [SOURCE:]TARGET[:OPTIONS]")
     if len(parts) == 1:
-        return Mount("volume", _target(spec, parts[0])), ()
-    source, target = parts[0], _target(spec, parts[1])
+        return Mount("volume", _target(shown, parts[0])), ()
+    source, target = parts[0], _target(shown, parts[1])
     warnings = []
     read_only, recursive_ro = False, None
     propagation, recursive = "", True
@@ -82,12 +84,12 @@ def parse_volume(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
     for option in parts[2].split(",") if len(parts) == 3 else ():
         if option in ("ro", "rw", "rro"):
             if seen_mode:
-                raise _usage(spec, "more than one of ro, rro, rw")
+                raise _usage(shown, "more than one of ro, rro, rw")
             seen_mode, read_only = True, option != "rw"
             recursive_ro = True if option == "rro" else None
         elif option in PROPAGATIONS:
             if propagation:
-                raise _usage(spec, "more than one propagation")
+                raise _usage(shown, "more than one propagation")
             propagation = option
         elif option in ("bind", "rbind"):
             recursive = option == "rbind"
@@ -96,17 +98,17 @@ def parse_volume(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
         elif option == "nocopy":
             labels.append("volume-nocopy")
         elif option not in ("consistent", "cached", "delegated", "default"):
-            raise _usage(spec, f"unknown option {option!r}")
+            raise _usage(shown, f"unknown option {option!r}")
     if source.startswith(("/", ".")) or source == "~":
         kind, source = "bind", os.path.normpath(os.path.join(cwd, source))
     else:
         kind = "volume"
         if not _is_volume_name(source):
             raise _usage(
-                spec, f"{source!r} is neither an absolute path nor a volume's name ([a-zA-Z0-9][a-zA-Z0-9_.-]*)"
+                shown, f"{source!r} is neither an absolute path nor a volume's name ([a-zA-Z0-9][a-zA-Z0-9_.-]*)"
             )
         if propagation:
-            raise _usage(spec, "a volume has no propagation")
+            raise _usage(shown, "a volume has no propagation")
     made = Mount(
         kind,
         target,
@@ -133,12 +135,12 @@ _TRUE = ("", "1", "true", "True", "TRUE", "t", "T", "yes")
 _FALSE = ("0", "false", "False", "FALSE", "f", "F", "no")
 
 
-def _bool(spec: str, key: str, value: str) -> bool:
+def _bool(shown: str, key: str, value: str) -> bool:
     if value in _TRUE:
         return True
     if value in _FALSE:
         return False
-    raise _usage(spec, f"{key} must be true or false, not {value!r}")
+    raise _usage(shown, f"{key} must be true or false, not {value!r}")
 
 
 def parse_mount(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
@@ -146,13 +148,14 @@ def parse_mount(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
 
     Values may be quoted as in CSV ("…" with "" inside). Raises UsageError.
     """
+    shown = f"--mount {spec!r}"
     kind, source, target = "volume", "", ""
     read_only, recursive, recursive_ro = False, True, None
     propagation, subpath, sub_of, create_source = "", "", "", False
     options: list[str] = []
     labels: list[str] = []
     warnings: list[str] = []
-    for field in _csv(spec):
+    for field in _csv(spec, shown):
         key, equals, value = field.partition("=")
         key = key.strip().lower()
         if key == "type":
@@ -160,71 +163,71 @@ def parse_mount(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
         elif key in ("source", "src"):
             source = value
         elif key in ("target", "dst", "destination"):
-            target = _target(spec, value)
+            target = _target(shown, value)
         elif key in ("readonly", "ro"):
-            read_only = _bool(spec, key, value)
+            read_only = _bool(shown, key, value)
         elif key == "bind-propagation":
             if value not in PROPAGATIONS:
-                raise _usage(spec, f"bind-propagation must be one of {', '.join(PROPAGATIONS)}")
+                raise _usage(shown, f"bind-propagation must be one of {', '.join(PROPAGATIONS)}")
             propagation = value
         elif key == "bind-nonrecursive":
-            recursive = not _bool(spec, key, value)
+            recursive = not _bool(shown, key, value)
         elif key == "bind-recursive":
             if value not in ("enabled", "disabled", "writable", "readonly"):
-                raise _usage(spec, "bind-recursive must be enabled, disabled, writable or readonly")
+                raise _usage(shown, "bind-recursive must be enabled, disabled, writable or readonly")
             recursive = value != "disabled"
             recursive_ro = {"writable": False, "readonly": True}.get(value)
         elif key == "tmpfs-size":
-            options.append(f"size={_tmpfs_size(spec, value)}")
+            options.append(f"size={_tmpfs_size(shown, value)}")
         elif key == "tmpfs-mode":
-            options.append(f"mode={_octal(spec, value)}")
+            options.append(f"mode={_octal(shown, value)}")
         elif key in ("volume-subpath", "image-subpath"):
-            subpath = _subpath(spec, key, value)
+            subpath = _subpath(shown, key, value)
             sub_of = key.partition("-")[0]
         elif key == "bind-create-src":
-            create_source = _bool(spec, key, value)
+            create_source = _bool(shown, key, value)
         elif key == "volume-nocopy":
-            if _bool(spec, key, value):
+            if _bool(shown, key, value):
                 labels.append(key)
         elif key in ("volume-label", "volume-driver", "volume-opt"):
             if not equals or (key == "volume-opt" and "=" not in value):
-                raise _usage(spec, f"{key} needs a value")
+                raise _usage(shown, f"{key} needs a value")
             labels.append(key + equals + value)
         elif key == "consistency":
             pass
         elif key == "relabel":
             warnings.append(f"{spec}: relabel has no effect: SELinux labels are not managed")
         else:
-            raise _usage(spec, f"unknown key {key!r}")
+            raise _usage(shown, f"unknown key {key!r}")
     if not target:
-        raise _usage(spec, "target is required")
+        raise _usage(shown, "target is required")
     if kind not in ("bind", "tmpfs", "volume", "image"):
-        raise _usage(spec, f"unknown type {kind!r}")
+        raise _usage(shown, f"unknown type {kind!r}")
     if kind == "bind":
         if not source:
-            raise _usage(spec, "a bind needs a source")
+            raise _usage(shown, "a bind needs a source")
         source = os.path.normpath(os.path.join(cwd, source))
         if recursive_ro and propagation not in ("", "rprivate"):
-            raise _usage(spec, "bind-recursive=readonly requires bind-propagation=rprivate")
+            raise _usage(shown, "bind-recursive=readonly requires bind-propagation=rprivate")
     elif propagation or not recursive or recursive_ro is not None:
-        raise _usage(spec, f"bind-… does not go with type={kind}")
+        raise _usage(shown, f"bind-… does not go with type={kind}")
     if create_source and kind != "bind":
-        raise _usage(spec, f"bind-create-src does not go with type={kind}")
+        raise _usage(shown, f"bind-create-src does not go with type={kind}")
     if subpath and sub_of != kind:
-        raise _usage(spec, f"{sub_of}-subpath does not go with type={kind}")
+        raise _usage(shown, f"{sub_of}-subpath does not go with type={kind}")
     if kind == "volume" and source and not _is_volume_name(source):
-        raise _usage(spec, f"{source!r} is not a volume's name ([a-zA-Z0-9][a-zA-Z0-9_.-]*)")
+        raise _usage(shown, f"{source!r} is not a volume's name ([a-zA-Z0-9][a-zA-Z0-9_.-]*)")
     if kind == "tmpfs":
         if source:
-            raise _usage(spec, "a tmpfs has no source")
+            raise _usage(shown, "a tmpfs has no source")
     elif options:
-        raise _usage(spec, f"tmpfs-… does not go with type={kind}")
+        raise _usage(shown, f"tmpfs-… does not go with type={kind}")
     if kind == "image" and not source:
-        raise _usage(spec, "an image mount needs a source")
+        raise _usage(shown, "an image mount needs a source")
     if (labels or subpath) and kind not in ("volume", "image"):
-        raise _usage(spec, f"volume-… does not go with type={kind}")
+        raise _usage(shown, f"volume-… does not go with type={kind}")
     if recursive_ro and not read_only:
-        raise _usage(spec, "bind-recursive=readonly needs readonly")
+        raise _usage(shown, "bind-recursive=readonly needs readonly")
     made = Mount(
         kind,
         target,
@@ -241,14 +244,14 @@ def parse_mount(spec: str, cwd: str = "/") -> tuple[Mount, tuple[str, ...]]:
     return made, tuple(warnings)
 
 
-def _subpath(spec: str, key: str, value: str) -> str:
+def _subpath(shown: str, key: str, value: str) -> str:
     parts = [part for part in value.split("/") if part not in ("", ".")]
     if not parts or ".." in parts or value.startswith("/"):
-        raise _usage(spec, f"{key} must be a relative path within the {key.partition('-')[0]}, not {value!r}")
+        raise _usage(shown, f"{key} must be a relative path within the {key.partition('-')[0]}, not {value!r}")
     return "/".join(parts)
 
 
-def _csv(spec: str) -> list[str]:
+def _csv(spec: str, shown: str) -> list[str]:
     if '"' not in spec:
         return spec.split(",")
     fields, current, quoted, index = [], [], False, 0
@@ -271,18 +274,18 @@ def _csv(spec: str) -> list[str]:
             current.append(char)
         index += 1
     if quoted:
-        raise _usage(spec, "a quote is not closed")
+        raise _usage(shown, "a quote is not closed")
     fields.append("".join(current))
     return fields
 
 
-def _octal(spec: str, value: str) -> str:
+def _octal(shown: str, value: str) -> str:
     if not value or len(value) > 5 or any(c not in "01234567" for c in value):
-        raise _usage(spec, f"mode must be octal, not {value!r}")
+        raise _usage(shown, f"mode must be octal, not {value!r}")
     return value
 
 
-def _tmpfs_size(spec: str, value: str) -> str:
+def _tmpfs_size(shown: str, value: str) -> str:
     lower = value.lower()
     digits = lower.rstrip("bkmgt%")
     unit = lower[len(digits) :]
@@ -291,7 +294,7 @@ def _tmpfs_size(spec: str, value: str) -> str:
         or not digits.isascii()
         or unit not in ("", "b", "k", "kb", "m", "mb", "g", "gb", "t", "tb", "%")
     ):
-        raise _usage(spec, f"size must be a number with an optional k, m, g or %, not {value!r}")
+        raise _usage(shown, f"size must be a number with an optional k, m, g or %, not {value!r}")
     if unit == "%":
         return lower
     return str(int(digits) << {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}[unit[:1]])
@@ -305,6 +308,7 @@ _TMPFS_FLAGS = frozenset(
 
 def parse_tmpfs(spec: str) -> Mount:
     """`--tmpfs DIR[:options]`. Without options to the contrary noexec, nosuid and nodev. Raises UsageError."""
+    shown = f"--tmpfs {spec!r}"
     path, _, text = spec.partition(":")
     options: list[str] = []
     propagation = "rprivate"
@@ -315,18 +319,18 @@ def parse_tmpfs(spec: str) -> Mount:
         elif option in _TMPFS_FLAGS:
             options.append(option)
         elif key == "size" and equals:
-            options.append(f"size={_tmpfs_size(spec, value)}")
+            options.append(f"size={_tmpfs_size(shown, value)}")
         elif key == "mode" and equals:
-            options.append(f"mode={_octal(spec, value)}")
+            options.append(f"mode={_octal(shown, value)}")
         elif key in ("uid", "gid", "nr_inodes", "nr_blocks") and value.isascii() and value[:1].isdecimal():
             if not value.rstrip("kmgKMG").isdecimal():
-                raise _usage(spec, f"{key} must be a number, not {value!r}")
+                raise _usage(shown, f"{key} must be a number, not {value!r}")
             options.append(option)
         elif option not in ("tmpcopyup", "notmpcopyup"):
-            raise _usage(spec, f"unknown tmpfs option {option!r}")
+            raise _usage(shown, f"unknown tmpfs option {option!r}")
         elif option == "tmpcopyup":
             options.append(option)
-    return Mount("tmpfs", _target(spec, path), options=tuple(options), propagation=propagation)
+    return Mount("tmpfs", _target(shown, path), options=tuple(options), propagation=propagation)
 
 
 def prepare_sources(mounts: Iterable[Mount]) -> tuple[Mount, ...]:

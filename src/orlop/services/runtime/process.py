@@ -78,7 +78,9 @@ def working_directory(wanted: str, fallback: str) -> str:
     """Where the process starts. wanted must be absolute (Docker's rule); the image's may be relative to "/"."""
     if wanted:
         if not wanted.startswith("/"):
-            raise errors.UsageError(f"the working directory {wanted!r} is invalid, it needs to be an absolute path")
+            raise errors.UsageError(
+                f"--workdir: the working directory {wanted!r} is invalid, it needs to be an absolute path"
+            )
         path = wanted
     else:
         path = f"/{fallback}"

@@ -96,9 +96,11 @@ def inline_files(options: Iterable[str]) -> tuple[str, ...]:
             try:
                 value = fsio.read_file(value, _MAX_PROFILE_BYTES).decode()
             except OSError as error:
-                raise errors.UsageError(f"opening seccomp profile {value} failed: {error.strerror}") from error
+                raise errors.UsageError(
+                    f"--security-opt: opening seccomp profile {value} failed: {error.strerror}"
+                ) from error
             except UnicodeDecodeError:
-                raise errors.UsageError(f"seccomp profile {value} is not UTF-8") from None
+                raise errors.UsageError(f"--security-opt: seccomp profile {value} is not UTF-8") from None
             option = f"seccomp={value.strip()}"
         found.append(option)
     return tuple(found)

@@ -83,7 +83,7 @@ def generate(
     config = image.config
     chosen = security.parse(options.security_opt) if options.security_opt else security.DEFAULT
     warnings: list[str] = []
-    user = users.resolve(options.user or config.user, options.group_add, open_in_root)
+    user = _resolve_user(config, options, open_in_root)
     mask, lacking = capabilities.resolve(options.cap_add, options.cap_drop, options.privileged, host.bounding)
     if lacking:
         warnings.append(f"left out, as this process lacks them: {', '.join(capabilities.names(lacking))}")
@@ -165,6 +165,15 @@ def _process(
         made["apparmorProfile"] = profile
     _check_selinux(chosen)
     return made, warnings + notes
+
+
+def _resolve_user(config: RunConfig, options: RunOptions, open_in_root: OpenInRoot) -> User:
+    try:
+        return users.resolve(options.user or config.user, options.group_add, open_in_root)
+    except errors.UsageError as error:
+        if options.user and not error.message.startswith("--"):
+            error.message = f"--user: {error.message}"
+        raise
 
 
 def _user(user: User, umask: int | None) -> dict[str, Any]:

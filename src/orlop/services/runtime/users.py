@@ -60,7 +60,7 @@ def resolve(text: str, group_add: Iterable[str], open_in_root: OpenInRoot) -> Us
     elif name:
         extra = _groups_of(name, open_in_root)
     groups = [gid]
-    for each in (*extra, *(_group(wanted, open_in_root) for wanted in group_add)):
+    for each in (*extra, *(_added_group(wanted, open_in_root) for wanted in group_add)):
         if each not in groups:
             groups.append(each)
     return User(uid, gid, tuple(groups), home, name)
@@ -125,6 +125,13 @@ def _group(text: str, open_in_root: OpenInRoot) -> int:
         if fields[0] == wanted and gid is not None:
             return gid
     raise errors.UsageError(f"unable to find group {_shown(text)}: {trouble or 'no matching entries in group file'}")
+
+
+def _added_group(text: str, open_in_root: OpenInRoot) -> int:
+    try:
+        return _group(text, open_in_root)
+    except errors.UsageError as error:
+        raise errors.UsageError(f"--group-add {_shown(text)}: {error.message}", advice=error.advice) from None
 
 
 def _groups_of(name: str, open_in_root: OpenInRoot) -> tuple[int, ...]:
