@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 
 PREFERRED = ("crun", "runc")
 _DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_SHIM = "containerd-shim-"
 _ASK_TIMEOUT_S = 10.0
 _INSTALL = "apt install crun (or runc)"
 
 
 class Runtime(Record):
-    """An OCI runtime on this machine.
+    """An OCI runtime on this machine, or a containerd shim in the place of one.
 
     name: "crun", "runc", or what its file is called. version: as it says ("1.8.1"), "" when it says nothing.
     identity: changes whenever the program does (part of names in caches). hide_unified: every invocation must happen
     where an empty tmpfs covers /sys/fs/cgroup/unified (docs/architecture.md). seccomp_bpf: takes compiled filters by
-    annotation. recursive_read_only: knows the mount option rro.
+    annotation. recursive_read_only: knows the mount option rro. shim: it is a shim (services.shim.foreign).
     """
 
     name: str
@@ -42,9 +43,12 @@ class Runtime(Record):
     hide_unified: bool = False
     seccomp_bpf: bool = False
     recursive_read_only: bool = False
+    shim: bool = False
 
     def argv(self, state: str) -> list[str]:
         """How its command lines begin. state: Orlop's STATE; each runtime keeps its own state in a directory there."""
+        if self.shim:
+            return [self.path]
         return [self.path, "--root", self.state_root(state)]
 
     def state_root(self, state: str) -> str:
@@ -62,16 +66,20 @@ def find(
 ) -> Runtime:
     """The OCI runtime to use.
 
-    name: "" for the best there is (crun, else runc), a name, or an absolute path. state: Orlop's STATE, where answers
+    name: "" for the best there is (crun, else runc), a name, an absolute path, or a shim's name as containerd has them
+    ("io.containerd.runc.v2"; its program is found on the PATH) or its path. state: Orlop's STATE, where answers
     are cached ("" asks afresh). configured: name → path, from the configuration. host: the facts, where at hand.
     Raises RuntimeFailed when it is not there, with how to get it, and when it does not answer.
     """
-    path = _locate(name, configured or {})
+    program = shim_program(name)
+    path = _locate(program or name, configured or {})
     try:
         status = os.stat(path)
     except OSError as error:
         raise errors.RuntimeFailed(f"OCI runtime {path}: {error.strerror}", advice=_INSTALL) from error
     label = os.path.basename(path)
+    if program or label.startswith(_SHIM):
+        return Runtime(name or label, path, shim=True)
     identity = f"{label}-{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"
     kind, version = _version(path, identity, state)
     numbers = _numbers(version)
@@ -85,6 +93,17 @@ def find(
         seccomp_bpf=is_crun and numbers >= (0, 17),
         recursive_read_only=(is_crun and numbers >= (1, 4)) or (kind == "runc" and numbers >= (1, 1)),
     )
+
+
+def shim_program(name: str) -> str:
+    """The program of a shim's name, "" when `name` is none: "io.containerd.runc.v2" → "containerd-shim-runc-v2".
+
+    Source: containerd docs/runtime-v2.md: the last two words of the name are the shim's name and version.
+    """
+    words = name.split(".")
+    if len(words) < 3 or "/" in name or not all(words) or words[-1][0] != "v" or not words[-1][1:].isdigit():
+        return ""
+    return f"{_SHIM}{words[-2]}-{words[-1]}"
 
 
 def _locate(name: str, configured: Mapping[str, str]) -> str:

@@ -164,13 +164,22 @@ def _prepare(state_dir: str, bundle: str, recover: bool, layout: cgroups.Layout)
         kernel_process.set_name("orlop-monitor")
         fsio.make_dirs(f"{state_dir}/s")
         name = f"{state_dir}/s/{_short_name(bundle)}"
-        one = monitor.Monitor(bundle, f"{name}.sock", f"{name}.attach", layout, lock.release)
+        one = _kind(bundle)(bundle, f"{name}.sock", f"{name}.attach", layout, lock.release)
         if recover:
             one.recover()
     except BaseException:
         lock.release()
         raise
     return one, lock
+
+
+def _kind(bundle: str) -> type[monitor.Monitor]:
+    """The monitor's class: another one when the runtime is itself a shim."""
+    if "/containerd-shim-" not in monitor.Config.read(bundle).runtime[0]:
+        return monitor.Monitor
+    from orlop.services.shim import foreign
+
+    return foreign.ForeignMonitor
 
 
 def _short_name(bundle: str) -> str:
