@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import shutil
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from orlop.base.oci import platform as platforms
+from orlop.base.oci.descriptor import Descriptor
+from orlop.base.oci.platform import Platform
 from tests.support import orlops
 from tests.support.orlops import IMAGE, ORLOP, Orlop, Registry
+
+INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +115,42 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(orlop: Orlop, registr
     assert done.returncode == 0
     assert b"\x1b" not in done.stdout
     assert b": Pushed (" in done.stdout
+
+
+def test_an_image_that_is_stored_for_another_platform_only_is_listed_and_inspected(
+    orlop: Orlop, registry: Registry
+) -> None:
+    name = f"{registry.host}/several/image:both"
+    orlop.run("import", "--platform", "linux/s390x", "-", f"{name}-other", stdin=orlops.rootfs_tar())
+    orlop.run("tag", IMAGE, f"{name}-own")
+    members = []
+    for platform, each in ((platforms.host(), f"{name}-own"), (platforms.parse("linux/s390x"), f"{name}-other")):
+        orlop.run("push", "-q", each)
+        members.append(member(orlop.engine.images.get(each).target, platform))
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": members}
+    request = urllib.request.Request(
+        f"http://{registry.host}/v2/several/image/manifests/both",
+        data=json.dumps(index).encode(), method="PUT", headers={"Content-Type": INDEX},
+    )  # fmt: skip
+    urllib.request.urlopen(request, timeout=20).close()
+    orlop.run("-n", "foreign", "pull", "-q", "--platform", "linux/s390x", name)
+    try:
+        size, platform, created = orlop.out(
+            "-n", "foreign", "images", "--format", "{{.Size}}|{{.Platform}}|{{.CreatedSince}}"
+        ).split("|")
+        assert (size != "0B", platform, created != "N/A") == (True, "linux/s390x", True)
+        assert orlop.out("-n", "foreign", "inspect", "-f", "{{.Architecture}}", name) == "s390x"
+    finally:
+        orlop.run("-n", "foreign", "rmi", name)
+
+
+def member(target: Descriptor, platform: Platform) -> dict[str, object]:
+    return {
+        "mediaType": target.media_type,
+        "digest": str(target.digest),
+        "size": target.size,
+        "platform": {"os": platform.os, "architecture": platform.architecture},
+    }
 
 
 @pytest.fixture(scope="module")

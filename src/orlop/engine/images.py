@@ -140,6 +140,20 @@ class Images:
             )
         return Resolved(image=image, descriptor=chosen.descriptor, manifest=chosen.manifest, config=config)
 
+    def read_any(self, image: Image) -> Resolved:
+        """As `read`, but of an image that is stored only for other platforms, the first of those: to tell of it."""
+        try:
+            return self.read(image)
+        except errors.NotFound as error:
+            content = self._wiring.content()
+            for descriptor, parsed in tree.walk(content, image.target):
+                if descriptor.platform is not None and parsed is not None:
+                    try:
+                        return self.read(image, descriptor.platform)
+                    except errors.NotFound:
+                        continue
+            raise error
+
     # ------------------------------------------------------------------ moving
 
     def pull(
@@ -372,7 +386,7 @@ class Images:
         """What `orlop image inspect` prints: Docker's members."""
         from . import views
 
-        resolved = self.resolve(text, platform)
+        resolved = self.resolve(text, platform) if platform else self.read_any(self.get(text))
         names = [
             image.name for image in self._wiring.images.list() if image.target.digest == resolved.image.target.digest
         ]

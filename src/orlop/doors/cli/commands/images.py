@@ -68,12 +68,9 @@ def _facts(images: Images, image: Image, now_ns: int, full: bool) -> dict[str, A
         "_created": 0,
     }
     try:
-        resolved = images.read(image)
+        resolved = images.read_any(image)
     except errors.OrlopError:
-        try:
-            resolved = images.read(image, _any_platform(image))
-        except errors.OrlopError:
-            return row
+        return row
     row["Size"] = human.size(images.size(resolved))
     row["Platform"] = str(resolved.config.platform)
     row["Labels"] = dict(resolved.config.config.labels)
@@ -83,13 +80,6 @@ def _facts(images: Images, image: Image, now_ns: int, full: bool) -> dict[str, A
         row["CreatedAt"] = human.time_text(created)
         row["CreatedSince"] = human.duration(now_ns - created) + " ago"
     return row
-
-
-def _any_platform(image: Image) -> Any:
-    platform = image.target.platform
-    if platform is None:
-        raise errors.NotFound(f"{image.name}: no platform that is stored here")
-    return platform
 
 
 def _keep(rows: list[dict[str, Any]], wanted: list[str], name: str, images: Images) -> list[dict[str, Any]]:
