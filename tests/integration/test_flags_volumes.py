@@ -304,3 +304,34 @@ def test_volume_commands_create_list_inspect_prune(orlop: Orlop, tmp_path: Path)
     assert (tmp_path / "seen").exists()
     orlop.run("volume", "rm", "hosted")
     assert (tmp_path / "seen").exists()
+
+
+def test_inspect_tells_volumes_from_binds(orlop: Orlop, tmp_path: Path) -> None:
+    flags = ("-v", "seen:/v:ro", "-v", f"{tmp_path}:/b", "--tmpfs", "/t", "--mount", f"type=image,src={IMAGE},dst=/i")
+    id = orlop.out("create", *flags, IMAGE)
+    found = {each["Destination"]: each for each in json.loads(orlop.out("inspect", id))[0]["Mounts"]}
+    assert (found["/v"]["Type"], found["/v"]["Name"], found["/v"]["RW"]) == ("volume", "seen", False)
+    assert found["/v"]["Source"] == f"{orlop.root}/volumes/default/seen/_data"
+    assert (found["/b"]["Type"], found["/b"]["Source"], found["/b"]["RW"]) == ("bind", str(tmp_path), True)
+    assert (found["/i"]["Type"], found["/i"]["RW"]) == ("image", False)
+    orlop.run("rm", id)
+    orlop.run("volume", "rm", "seen")
+
+
+def test_a_creation_that_is_killed_is_cleared_by_rm_with_its_anonymous_volumes(orlop: Orlop) -> None:
+    from tests.support import faults
+
+    def make() -> None:
+        with orlops.Engine.open(root=str(orlop.root), state=str(orlop.state)) as engine:
+            engine.containers.create(CARGO, ["true"], name="cut")
+
+    orlop.engine.close()
+    names = faults.points(make)
+    orlop.run("rm", "-v", "cut")
+    for index in [n for n, name in enumerate(names) if name.startswith("volumes.")]:
+        faults.killed_at(make, index)
+        orlop.run("rm", "cut")
+        orlop.engine.volumes.prune([])
+        assert volumes(orlop) == []
+        assert os.listdir(orlop.root / "volumes" / "default") == []
+    orlop.run("gc")

@@ -84,6 +84,21 @@ def image(resolved: Resolved, names: list[str], size: int) -> dict[str, Any]:
     }
 
 
+def _mount(kept: dict[str, Any]) -> dict[str, Any]:
+    """A mount that the engine keeps in a container's record, as Docker's MountPoint."""
+    made = {
+        "Type": kept["type"],
+        "Source": kept.get("path", kept["source"]),
+        "Destination": kept["target"],
+        "Mode": "ro" if kept["read_only"] else "",
+        "RW": not kept["read_only"] and kept["type"] != "image",
+        "Propagation": kept["propagation"] if kept["type"] == "bind" else "",
+    }
+    if kept["type"] == "volume":
+        made.update(Name=kept["name"], Driver="local")
+    return made
+
+
 def container(record: Container, state: TaskState, paths: dict[str, str]) -> dict[str, Any]:
     """`orlop container inspect`, one element. paths: "LogPath", "HostnamePath", … as Docker names them."""
     spec = jsonio.loads(record.spec) if record.spec else {}
@@ -149,7 +164,9 @@ def container(record: Container, state: TaskState, paths: dict[str, str]) -> dic
             }
             for mount in spec.get("mounts", [])
             if mount["destination"] in asked.get("mount_points", ())
-        ],
+            and mount["destination"] not in {kept["target"] for kept in extra.get("orlop.mounts", ())}
+        ]
+        + [_mount(kept) for kept in extra.get("orlop.mounts", ())],
         "Config": {
             "Hostname": spec.get("hostname", ""),
             "Domainname": spec.get("domainname", ""),

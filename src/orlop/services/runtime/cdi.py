@@ -131,7 +131,9 @@ def _edit_process(process: dict[str, Any], edits: dict[str, Any]) -> None:
     if added:
         process["env"] = [entry for entry in process["env"] if entry.partition("=")[0] not in names] + added
     groups = process["user"].setdefault("additionalGids", [])
-    groups += [int(gid) for gid in edits.get("additionalGids") or () if int(gid) and int(gid) not in groups]
+    for gid in map(int, edits.get("additionalGids") or ()):
+        if gid and gid not in groups:
+            groups.append(gid)
 
 
 def _edit_devices(linux: dict[str, Any], edits: dict[str, Any]) -> None:
