@@ -178,3 +178,23 @@ def test_cleanup_deletes_what_has_no_row(root: Root, store: LocalVolumeStore) ->
     assert os.listdir(f"{root.path}/volumes/default") == ["kept"]
     assert os.listdir(f"{root.path}/volumes/.trash") == []
     assert os.path.isdir(store.path(kept))
+
+
+def test_of_many_that_fill_a_volume_at_once_one_does_and_all_find_it_full(root: Root, tmp_path: Path) -> None:
+    source = tmp_path / "image"
+    source.mkdir()
+    for number in range(50):
+        (source / str(number)).write_text("x" * number)
+    names = {str(number) for number in range(50)}
+
+    def work() -> None:
+        store = LocalVolumeStore(root.db, root.path, "default")
+        made = store.create("data")
+        store.populate(made, str(source))
+        if set(os.listdir(store.path(made))) != names:
+            raise AssertionError("a volume was seen before it was full")
+
+    logs = [str(tmp_path / f"log{number}") for number in range(6)]
+    pids = [faults.start(work, log) for log in logs]
+    statuses = [os.waitpid(pid, 0)[1] for pid in pids]
+    assert statuses == [0] * 6, [Path(log).read_text() for log in logs if os.path.exists(log)]

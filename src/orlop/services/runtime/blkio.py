@@ -55,7 +55,7 @@ def to_spec(options: RunOptions, host: HostFacts, stat: Stat = os.stat) -> tuple
                 made["weightDevice"] = weights
         else:
             flag = "--blkio-weight" if options.blkio_weight else "--blkio-weight-device"
-            warnings = (f"{flag} has no effect: this kernel has no block I/O weights for cgroups",)
+            warnings = (f"{flag} has no effect: there are no block I/O weights that can be set here",)
     for flag, field, member, file in _LIMITS:
         wanted = getattr(options, field)
         if not wanted:

@@ -84,7 +84,12 @@ def delete(tx: Transaction, namespace: str, name: str) -> None:
 
 
 def use(tx: Transaction, namespace: str, name: str, container: str) -> None:
-    """Note that a container uses it: the volume stays as long as the container's row does. Twice is fine."""
+    """Note that a container uses it: the volume stays as long as the container's row does. Twice is fine.
+
+    NotFound when there is no such container.
+    """
+    if not tx.row("SELECT 1 FROM containers WHERE namespace = ? AND id = ?", (namespace, container)):
+        raise errors.NotFound(f"no such container: {container}")
     tx.execute(
         "INSERT INTO volume_uses (namespace, container, volume) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         (namespace, container, name),

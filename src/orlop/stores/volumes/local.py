@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..metadata.database import Database, Transaction
+    from ..metadata.database import Database
 
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _REST = _FIRST | frozenset("_.-")
@@ -108,15 +108,10 @@ class LocalVolumeStore:
                 elif options and dict(options) != found[2]:
                     raise errors.AlreadyExists(f"volume {wanted!r} exists with other options")
                 if container:
-                    self._note(tx, wanted, container)
+                    rows.use(tx, self._namespace, wanted, container)
                 return Volume(*found)
         except OSError as error:
             raise errors.from_os(error, f"create volume {wanted}") from error
-
-    def _note(self, tx: Transaction, name: str, container: str) -> None:
-        if not tx.row("SELECT 1 FROM containers WHERE namespace = ? AND id = ?", (self._namespace, container)):
-            raise errors.NotFound(f"no such container: {container}")
-        rows.use(tx, self._namespace, name, container)
 
     def _make(self, name: str) -> None:
         directory = self._directory(name)
