@@ -53,6 +53,9 @@ def _project(parent: Path) -> Path:
     (project / "src/orlop/doors/__init__.py").touch()
     (cli / "__init__.py").touch()
     (cli / "main.py").write_text(STUB_MAIN)
+    shim = project / "src/orlop/services/shim"
+    shim.mkdir(parents=True)
+    (shim / "containerd_shim.py").write_text(STUB_MAIN.replace('"argv": argv', '"argv": ["shim", *argv]'))
     return project
 
 
@@ -123,6 +126,12 @@ def test_runs_isolated_from_a_venv_whose_path_has_spaces_and_finds_dependencies(
     assert report["executable"] == str(installed / "bin/python3")
     assert report["dependency"] == str(_site(installed) / "a_dependency.py")
     assert report["file"].startswith(str(_site(installed)))
+
+
+def test_by_its_name_for_containerd_it_is_a_shim(installed: Path) -> None:
+    report = _report([installed / "bin/containerd-shim-orlop-v2", "-id", "one", "start"])
+    assert report["argv"] == ["shim", "-id", "one", "start"]
+    assert report["flags"] == [1, 1, 1]
 
 
 def test_hands_on_arguments_and_exit_code_unchanged(installed: Path) -> None:

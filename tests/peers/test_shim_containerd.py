@@ -106,7 +106,21 @@ class Containerd:
     def run(
         self, name: str, script: str, *flags: str, check: bool = False, text: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        words = ["run", "--snapshotter", "overlayfs", "--runtime", RUNTIME, *flags, IMAGE, name, "sh", "-c", script]
+        words = [
+            "run",
+            "--fifo-dir",
+            str(self.directory / "fifo"),
+            "--snapshotter",
+            "overlayfs",
+            "--runtime",
+            RUNTIME,
+            *flags,
+            IMAGE,
+            name,
+            "sh",
+            "-c",
+            script,
+        ]
         return self.ctr(*words, check=check, text=text)
 
     def status(self, name: str) -> str:
@@ -286,7 +300,8 @@ def test_a_task_goes_through_its_life_and_every_event_is_told(
 
 def test_an_exec_is_listed_and_killed_by_its_name(containerd: Containerd, name: str) -> None:
     containerd.run(name, LOOP, "-d", check=True)
-    containerd.ctr("tasks", "exec", "--detach", "--exec-id", "long", name, "sleep", "1000")
+    fifos = str(containerd.directory / "fifo")
+    containerd.ctr("tasks", "exec", "--detach", "--fifo-dir", fifos, "--exec-id", "long", name, "sleep", "1000")
     assert "long" in containerd.ctr("tasks", "ps", name).stdout
     containerd.ctr("tasks", "kill", "--exec-id", "long", "-s", "SIGKILL", name)
     until(lambda: len(containerd.ctr("tasks", "ps", name).stdout.splitlines()) <= 3, "the exec ends")

@@ -15,6 +15,7 @@ from orlop.base import errors
 from orlop.base.cancel import Cancel
 from orlop.services.runtime import runtimes, tasks
 from tests.support import bundle as bundles
+from tests.support import orlops
 from tests.support.shim import Place, processes_with, until
 
 SHIM = "/usr/bin/containerd-shim-runc-v2"
@@ -163,6 +164,29 @@ def _holders(bundle: str) -> list[str]:
     """Pids of the processes that hold the monitor's lock."""
     inode = os.stat(f"{bundle}/monitor.lock").st_ino
     return [line.split()[4] for line in Path("/proc/locks").read_text().splitlines() if f":{inode} " in line]
+
+
+def test_the_command_line_runs_containers_under_a_shim(tmp_path: Path) -> None:
+    runtime = ("--runtime", "io.containerd.runc.v2")
+    with orlops.opened(tmp_path) as orlop:
+        image = orlop.import_busybox()
+        done = orlop.run("run", "--rm", *runtime, image, "sh", "-c", "echo hi; echo err >&2; exit 3", code=3)
+        assert (done.stdout, done.stderr) == (b"hi\n", b"err\n")
+        orlop.run("run", "-d", "--name", "one", *runtime, image, "sh", "-c", "echo logged; exec sleep 1000")
+        assert orlop.out("exec", "one", "echo", "in") == "in"
+        assert "nope" in orlop.run("exec", "one", "nope", code=127).stderr.decode()
+        assert orlop.out("logs", "one") == "logged"
+        assert orlop.out("inspect", "--format", "{{.HostConfig.Runtime}}", "one") == "io.containerd.runc.v2"
+        orlop.run("stop", "-t", "0", "one")
+        assert orlop.out("inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "one") == "exited 137"
+        orlop.run("start", "one")
+        orlop.run("rm", "-f", "one")
+        data = b"x" * 300_000
+        assert orlop.run("run", "--rm", "-i", *runtime, image, "cat", stdin=data).stdout == data
+        missing = orlop.run("run", "--rm", "--runtime", "io.containerd.none.v2", image, "true", code=125)
+        assert "containerd-shim-none-v2 is not on the PATH" in missing.stderr.decode()
+        assert orlop.out("ps", "-aq") == ""
+        assert processes_with(f"{orlop.state}/s/") == []
 
 
 def test_names_of_containerds_form_are_shims() -> None:

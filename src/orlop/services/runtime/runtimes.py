@@ -120,6 +120,8 @@ def _locate(name: str, configured: Mapping[str, str]) -> str:
             path = f"{directory}/{candidate}"
             if os.access(path, os.X_OK) and not os.path.isdir(path):
                 return path
+    if name.startswith(_SHIM):
+        raise errors.RuntimeFailed(f"no such shim: {name} is not on the PATH", advice="install it, or use crun")
     if name:
         raise errors.RuntimeFailed(f"unknown OCI runtime {name!r}: not on the PATH", advice=_INSTALL)
     raise errors.RuntimeFailed("no OCI runtime found: neither crun nor runc is installed", advice=_INSTALL)
