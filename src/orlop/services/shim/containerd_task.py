@@ -13,7 +13,7 @@ from ...base import fsio, jsonio
 from ...base.ttrpc import task_v2
 from ...base.ttrpc.server import Method
 from ...base.ttrpc.wire import AnyMessage, Empty, Message, Timestamp
-from . import fifos, metrics, monitor, task_events
+from . import exitfile, fifos, metrics, monitor, task_events
 from .oci import Runtime
 from .publisher import Publisher
 
@@ -126,7 +126,7 @@ class ContainerdTask(monitor.Monitor):
         return handle
 
     def _create(self, call: Call, request: task_v2.CreateTaskRequest) -> Message | None:
-        if not self._processes and not self._busy:
+        if request.options is not None and not self._processes and not self._busy:
             self._use(options_of(request.options))
         return super()._create(call, request)
 
@@ -195,7 +195,12 @@ class ContainerdTask(monitor.Monitor):
             status, at = 128 + _SIGKILL, time.time_ns()
             if ended is not None and ended.exited_ns:
                 status, at = ended.exit_status, ended.exited_ns
-            done(task_v2.DeleteResponse(process.pid, status, Timestamp.from_ns(at)))
+            pid = process.pid or (ended.pid if ended is not None else 0)
+            try:
+                exitfile.write_exit(self.bundle, exitfile.Exited(status, at, pid), durable=False)  # for who asks again
+            except OSError as failed:
+                monitor.note(f"cannot write {self.bundle}/{exitfile.EXIT}: {failed.strerror}")
+            done(task_v2.DeleteResponse(pid, status, Timestamp.from_ns(at)))
 
         self._remove_task(removed)
 
