@@ -325,6 +325,7 @@ def test_a_creation_that_is_killed_is_cleared_by_rm_with_its_anonymous_volumes(o
         with orlops.Engine.open(root=str(orlop.root), state=str(orlop.state)) as engine:
             engine.containers.create(CARGO, ["true"], name="cut")
 
+    before = volumes(orlop)
     orlop.engine.close()
     names = faults.points(make)
     orlop.run("rm", "-v", "cut")
@@ -332,6 +333,6 @@ def test_a_creation_that_is_killed_is_cleared_by_rm_with_its_anonymous_volumes(o
         faults.killed_at(make, index)
         orlop.run("rm", "cut")
         orlop.engine.volumes.prune([])
-        assert volumes(orlop) == []
-        assert os.listdir(orlop.root / "volumes" / "default") == []
+        assert volumes(orlop) == before
+        assert sorted(os.listdir(orlop.root / "volumes" / "default")) == before
     orlop.run("gc")
