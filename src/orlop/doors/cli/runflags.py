@@ -111,12 +111,8 @@ def _rare(flags: dict[str, Any], values: dict[str, Any], warn: Callable[[str], N
         found["devices"] = (*values.get("devices", ()), *rareflags.gpus(flags["gpus"]))
     if not flags.keys().isdisjoint(rareflags.HEALTH_FLAGS):
         found["health"] = rareflags.health(flags)
-        if found["health"].get("Test", ["NONE"]) != ["NONE"]:
-            warn("--health-*: the check is kept with the container, but nobody carries it out yet")
     if "restart" in flags:
         found["restart"] = rareflags.restart(flags["restart"], remove=bool(flags.get("rm")))
-        if found["restart"]["Name"] != "no":
-            warn("--restart: the policy is kept with the container, but nobody carries it out yet")
     if flags.get("memory-swappiness", -1) != -1:
         found["memory_swappiness"] = flags["memory-swappiness"]
     if "kernel-memory" in flags:
