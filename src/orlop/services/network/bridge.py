@@ -25,6 +25,8 @@ _LEAST_MTU, _MOST_MTU = 68, 65535
 _FIRST_INDEX = 100
 """Interfaces get the numbers 100, 101, … inside, which no link that a new namespace has by itself bears."""
 LINK_PREFIX = "olv"
+_LINK_LOCAL = "fe80::1"
+"""A bridge's own, as Docker's: it is the only router of its link."""
 PREFIXES = ("orlop", LINK_PREFIX)
 """What links of ours are called."""
 
@@ -55,7 +57,13 @@ def ensure(kernel: Netlink, name: str, network: Network) -> Link:
             raise OSError(errno.ENODEV, f"bridge {name} went away")
     if link.kind != "bridge":
         raise errors.FailedPrecondition(f"network {network.name}: link {name} exists and is no bridge")
-    messages = [] if link.up else [rtnetlink.change_link(link.index, up=True)]
+    messages = []
+    if not link.up:
+        # A link-local address that the kernel makes is tentative for 2 s, in which the bridge forwards nothing.
+        messages = [rtnetlink.change_link(link.index, no_link_local=True)] if network.gateway6 else []
+        messages.append(rtnetlink.change_link(link.index, up=True))
+    if network.gateway6:
+        messages.append(rtnetlink.add_address(link.index, _LINK_LOCAL, 64, exists_ok=True))
     for subnet, gateway in ((network.subnet, network.gateway), (network.subnet6, network.gateway6)):
         if gateway:
             prefix = addresses.parse(subnet).prefix

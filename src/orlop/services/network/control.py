@@ -32,6 +32,13 @@ _ANSWER_S = 20.0
 _ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ")
 
 
+_STARTS = 3
+
+
+class _Gone(errors.Unavailable):
+    """The process died while it was talked to; another can be started."""
+
+
 class Helper:
     """The helper of one network, as its clients see it: by the name of its socket.
 
@@ -55,7 +62,6 @@ class Helper:
 
         Raises Unavailable when it does not answer; the sockets stay the caller's to close.
         """
-        self._start()
         for first in range(0, len(bound) or 1, SOCKETS_A_PACKET):
             part = bound[first : first + SOCKETS_A_PACKET]
             request = {
@@ -69,12 +75,11 @@ class Helper:
                     for each in part
                 ],
             }
-            self._ask(request, [each.sock.fileno() for each in part])
+            self._tell(request, [each.sock.fileno() for each in part])
 
     def serve_names(self, bridge: str, servers: Sequence[str], socks: Sequence[_socket.socket]) -> None:
         """Have it answer for names on a UDP and a listening TCP socket; it asks `servers` for what it does not know."""
-        self._start()
-        self._ask({"op": "dns", "bridge": bridge, "servers": list(servers)}, [sock.fileno() for sock in socks])
+        self._tell({"op": "dns", "bridge": bridge, "servers": list(servers)}, [sock.fileno() for sock in socks])
 
     def remove(self, container: str) -> None:
         """Forget a container; a helper that does not run has nothing to forget. It goes with its last one."""
@@ -83,15 +88,18 @@ class Helper:
             return
         try:
             self._ask({"op": "remove", "container": container}, (), sock)
-        except errors.Unavailable:
-            pass  # it has just died, and its ports with it
+        except _Gone:
+            pass  # its ports went with it
 
     def listed(self) -> dict[str, Any]:
         """What it holds: {"containers": {id: [[protocol, ip, port, container port], …]}, "dns": bool}; {} when it is
         not running.
         """
         sock = self._connect()
-        return self._ask({"op": "list"}, (), sock) if sock is not None else {}
+        try:
+            return self._ask({"op": "list"}, (), sock) if sock is not None else {}
+        except _Gone:
+            return {}
 
     def forget(self) -> None:
         """Take away the name of a helper that is gone."""
@@ -99,6 +107,17 @@ class Helper:
             os.unlink(self._path)
         except FileNotFoundError:
             pass
+
+    def _tell(self, request: dict[str, Any], fds: Sequence[int]) -> None:
+        """Ask, once the helper runs; one that was dying just then is replaced."""
+        for left in reversed(range(_STARTS)):
+            self._start()
+            try:
+                self._ask(request, fds)
+                return
+            except _Gone:
+                if not left:
+                    raise
 
     def _start(self) -> None:
         if self.is_running():
@@ -156,11 +175,13 @@ class Helper:
     def _ask(self, request: dict[str, Any], fds: Sequence[int], sock: _socket.socket | None = None) -> dict[str, Any]:
         sock = sock or self._connect()
         if sock is None:
-            raise errors.Unavailable("the network's helper process is gone", advice=f"see {self._log}")
+            raise _Gone("the network's helper process is gone", advice=f"see {self._log}")
         try:
             sock.settimeout(_ANSWER_S)
             send(sock, request, fds)
             answer, _ = receive(sock)
+        except (ConnectionError, BrokenPipeError) as error:
+            raise _Gone("the network's helper process is gone", advice=f"see {self._log}") from error
         except OSError as error:
             raise errors.Unavailable(
                 f"the network's helper process does not answer: {error}", advice=f"see {self._log}"
@@ -168,7 +189,7 @@ class Helper:
         finally:
             sock.close()
         if answer is None:
-            raise errors.Unavailable("the network's helper process is gone", advice=f"see {self._log}")
+            raise _Gone("the network's helper process is gone", advice=f"see {self._log}")
         if "error" in answer:
             raise errors.Internal(f"the network's helper process: {answer['error']}")
         return answer
