@@ -350,6 +350,18 @@ def test_out_of_memory_is_told(
     assert "/tasks/oom" in [topic for topic, _ in events(name)]
 
 
+def test_out_of_memory_of_a_child_is_told_while_the_task_runs(
+    containerd: Containerd, name: str, events: Callable[[str], list[tuple[str, dict[str, Any]]]]
+) -> None:
+    script = f"tail /dev/zero; {LOOP}"
+    containerd.run(name, script, "-d", "--memory-limit", str(16 << 20), check=True)
+    until(lambda: "/tasks/oom" in [topic for topic, _ in events(name)], "the event")
+    assert containerd.status(name) == "RUNNING"
+    containerd.ctr("tasks", "kill", "-s", "SIGKILL", name)
+    until(lambda: "/tasks/exit" in [topic for topic, _ in events(name)], "the end")
+    assert [topic for topic, _ in events(name)].count("/tasks/oom") == 1
+
+
 def test_tasks_live_through_a_kill_of_containerd_and_are_found_again(containerd: Containerd, name: str) -> None:
     ends = f"{name}-ends"
     containerd.run(name, LOOP, "-d", check=True)

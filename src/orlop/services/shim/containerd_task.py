@@ -15,6 +15,7 @@ from ...base.ttrpc.server import Method
 from ...base.ttrpc.wire import AnyMessage, Empty, Message, Timestamp
 from . import exitfile, fifos, metrics, monitor, task_events
 from .oci import Runtime
+from .oomwatch import OomWatch
 from .publisher import Publisher
 
 TYPE_CHECKING = False
@@ -92,10 +93,11 @@ class ContainerdTask(monitor.Monitor):
         super().__init__(bundle, address, attach_address, layout, on_gone)
         self._configure = configure
         self._publisher = Publisher(self.loop, self._reaper, *publishing, monitor.note)
+        self._oom: OomWatch | None = None
 
     def _methods(self) -> dict[str, Method]:
         announce: dict[str, Callable[[Any, Any], Message]] = {
-            "Create": _create_event,
+            "Create": self._created,
             "Start": _start_event,
             "Exec": lambda asked, _: task_events.TaskExecAdded(asked.id, asked.exec_id),
             "Pause": lambda asked, _: task_events.TaskPaused(asked.id),
@@ -130,6 +132,16 @@ class ContainerdTask(monitor.Monitor):
             self._use(options_of(request.options))
         return super()._create(call, request)
 
+    def _created(self, asked: task_v2.CreateTaskRequest, reply: task_v2.CreateTaskResponse) -> Message:
+        """The event of a task that has just been created; its cgroup is there, too."""
+        if self._cgroup is not None:
+            self._oom = OomWatch(self.loop, self._cgroup, self._publish_oom)
+        io = task_events.TaskIO(asked.stdin, asked.stdout, asked.stderr, asked.terminal)
+        return task_events.TaskCreate(asked.id, asked.bundle, asked.rootfs, io, asked.checkpoint, reply.pid)
+
+    def _publish_oom(self) -> None:
+        self._publisher.publish(task_events.TaskOOM(self.config.id))
+
     def _use(self, options: task_v2.RuncOptions) -> None:
         """Take the runtime that the options ask for, and write down which, for who cleans up after us."""
         said = self._configure(options)
@@ -144,8 +156,10 @@ class ContainerdTask(monitor.Monitor):
         super()._init_ended(process)
         exited = process.exited
         if exited is not None:
-            if exited.oom:
-                self._publisher.publish(task_events.TaskOOM(self.config.id))
+            if self._oom is not None:
+                if self._oom.look():
+                    self._publish_oom()
+                self._oom.close()
             self._publish_exit(process, self.config.id)
 
     def _exec_ended(self, process: Process) -> None:
@@ -251,11 +265,6 @@ class _Runtime(Runtime):
         if verb == "create":
             args = [*self._create_flags, *args]
         super().run(verb, args, done, stdio=stdio, said=said)
-
-
-def _create_event(asked: task_v2.CreateTaskRequest, reply: task_v2.CreateTaskResponse) -> Message:
-    io = task_events.TaskIO(asked.stdin, asked.stdout, asked.stderr, asked.terminal)
-    return task_events.TaskCreate(asked.id, asked.bundle, asked.rootfs, io, asked.checkpoint, reply.pid)
 
 
 def _start_event(asked: task_v2.StartRequest, reply: task_v2.StartResponse) -> Message:
