@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -138,6 +139,15 @@ class Containerd:
     def shim_pid(self, name: str) -> int:
         path = self.directory / "state/io.containerd.runtime.v2.task" / self.namespace / name / "shim.json"
         return int(json.loads(path.read_text())["pid"])
+
+    def terminate(self, name: str) -> None:
+        """Send SIGTERM until the task ends: init ignores it as long as it has not set its trap."""
+
+        def ended() -> bool:
+            self.ctr("tasks", "kill", name, check=False)
+            return self.status(name) == "STOPPED"
+
+        until(ended, f"{name} ends")
 
     def remove(self, name: str) -> None:
         """Kill, delete and forget a container, whatever its state."""
@@ -283,8 +293,7 @@ def test_a_task_goes_through_its_life_and_every_event_is_told(
     refused = containerd.ctr("tasks", "delete", name, check=False)
     assert "must be stopped" in refused.stderr
     pid = containerd.pid(name)
-    containerd.ctr("tasks", "kill", name)
-    until(lambda: containerd.status(name) == "STOPPED", "the task ends")
+    containerd.terminate(name)
     assert "exit code 9" in containerd.ctr("tasks", "delete", name).stderr
     until(lambda: len(events(name)) >= 9, "all events")
     heard = events(name)
@@ -369,8 +378,7 @@ def test_tasks_live_through_a_kill_of_containerd_and_are_found_again(containerd:
     try:
         pid, ending, shim = containerd.pid(name), containerd.pid(ends), containerd.shim_pid(name)
         containerd.kill()
-        os.kill(ending, signal.SIGTERM)
-        until(lambda: not _lives(ending), "a task ends while containerd is away")
+        until(lambda: not _terminated(ending), "a task ends while containerd is away")
         containerd.start()
         until(lambda: containerd.status(ends) == "STOPPED", "the end is known")
         assert (containerd.status(name), containerd.pid(name)) == ("RUNNING", pid)
@@ -378,8 +386,7 @@ def test_tasks_live_through_a_kill_of_containerd_and_are_found_again(containerd:
         done = containerd.ctr("tasks", "exec", "--exec-id", "two", name, "echo", "still here")
         assert done.stdout == "still here\n"
         assert "exit code 9" in containerd.ctr("tasks", "delete", ends).stderr
-        containerd.ctr("tasks", "kill", name)
-        until(lambda: containerd.status(name) == "STOPPED", "the task ends")
+        containerd.terminate(name)
         assert "exit code 9" in containerd.ctr("tasks", "delete", name).stderr
     finally:
         containerd.remove(ends)
@@ -397,6 +404,13 @@ def test_a_killed_shim_is_cleaned_up_and_its_tasks_end_told(
     assert not _lives(pid)
     until(lambda: containerd.status(name) in ("", "STOPPED"), "the task is gone")
     containerd.check_clean()
+
+
+def _terminated(pid: int) -> bool:
+    """Send SIGTERM; whether the process still lives."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    return _lives(pid)
 
 
 def _lives(pid: int) -> bool:

@@ -146,16 +146,19 @@ def test_a_shim_that_dies_ends_its_container_and_is_cleaned_up(place: ForeignPla
     assert task.delete() is not None
 
 
-def test_a_killed_monitor_is_followed_by_one_that_cleans_up(place: ForeignPlace) -> None:
-    task = place.run("sleep", "1000")
+def test_a_killed_monitor_is_followed_by_one_that_knows_the_end_and_cleans_up(place: ForeignPlace) -> None:
+    task = place.run("sh", "-c", 'trap "exit 9" TERM; while :; do sleep 0.05; done')
     (line,) = [line for line in processes_with(f"-id {task.id}") if SHIM in line]
     (monitor,) = {int(word) for word in _holders(task.bundle)}
     os.kill(monitor, signal.SIGKILL)
     until(lambda: not _holders(task.bundle), "the monitor is gone")
     with tasks.recover(place.spawner, task.bundle) as again:
         assert again.state().status == "running"
-        again.kill(signal.SIGKILL)
-        again.wait(cancel=Cancel(30))
+        again.exec("e", bundles.process(["sh", "-c", "exit 4"]))
+        again.start("e")
+        assert again.wait(exec_id="e", cancel=Cancel(30)) == 4
+        again.kill(signal.SIGTERM)
+        assert again.wait(cancel=Cancel(30)) == 9
         again.remove()
     until(lambda: not processes_with(f"-id {task.id}"), f"the shim is gone: {line}")
 

@@ -79,8 +79,13 @@ class ForeignMonitor(monitor.Monitor):
         self._shim.run(verb, args, done, stdio=streams.open(), streams=streams)
 
     def recover(self) -> None:
-        self._shim.reconnect()
+        lives = self._shim.reconnect()
         super().recover()
+        process = self._processes[""]
+        if lives and process.exited is None and process.pid:
+            # Better than seeing it vanish: the shim is its parent, and will tell how it ended.
+            process.close()
+            process.run(process.pid)
 
     def _leave(self) -> None:
         self._shim.close()
@@ -373,13 +378,15 @@ class ForeignShim(oci.Runtime):
 
     # -- the shim itself
 
-    def reconnect(self) -> None:
-        """Find the shim that a monitor which is no more had started."""
+    def reconnect(self) -> bool:
+        """Find the shim that a monitor which is no more had started. Returns whether it lives."""
         try:
             self._open_log()
             self._caller = Caller(self._loop, self._saved_address(), self._gone)
         except (OSError, errors.OrlopError) as error:
             monitor.note(f"{self.name} does not live any more: {error}")
+            return False
+        return True
 
     def _saved_address(self) -> str:
         """What the shim wrote down as its address, "" when it did not come to it."""
