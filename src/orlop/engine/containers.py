@@ -24,13 +24,18 @@ if TYPE_CHECKING:
     from ..base.oci.platform import Platform
     from ..services.runtime.options import RunOptions
     from ..services.runtime.tasks import Attachment, Task
+    from ..services.shim.health import Health
     from ..services.shim.logread import Line
     from ..services.shim.state import TaskState
+    from ..stores.networks.api import Endpoint
     from .engine import Engine
     from .images import Resolved
+    from .networking import NetworkOptions
     from .wiring import Wiring
 
 STOP_TIMEOUT_S = 10
+ACTIVE = ("running", "paused", "restarting")
+"""States of a container that is not at rest."""
 LABEL_NAME = "orlop.dev/name"
 LABEL_LOOSENED = "orlop.dev/loosened"
 _CONFIG = "orlop.config"
@@ -68,7 +73,7 @@ class Containers:
     def list(self, all: bool = False) -> Sequence[Container]:
         """Containers, newest first: those that run, or all."""
         found = [Container(self._wiring, record) for record in self._wiring.containers.list()]
-        return found if all else [c for c in found if c.state().status in ("running", "paused")]
+        return found if all else [c for c in found if c.state().status in ACTIVE]
 
     # ------------------------------------------------------------------ making
 
@@ -79,6 +84,7 @@ class Containers:
         *,
         name: str = "",
         options: RunOptions | None = None,
+        network: NetworkOptions | None = None,
         log: LogOptions | None = None,
         remove: bool = False,
         interactive: bool = False,
@@ -108,6 +114,7 @@ class Containers:
             resolved,
             args,
             options or RunOptions(),
+            network,
             name=name,
             log=log or LogOptions(),
             remove=remove,
@@ -214,7 +221,7 @@ class Container:
 
     @property
     def status(self) -> str:
-        """created, running, paused or exited."""
+        """created, running, paused, restarting or exited."""
         return self.state().status
 
     def _lock(self, cancel: Cancel = NEVER) -> fsio.Lock:
@@ -250,6 +257,11 @@ class Container:
                 if not attach:
                     return None
                 return self._task().attach(stdin=bool(self._config().get("interactive")), size=size)
+            if status == "restarting":
+                if attach:
+                    self._require_running()
+                return None
+            self._forget_stop()
             return starting.start(self._wiring, self, attach=attach, size=size, cancel=cancel)
 
     def run_to_end(self, cancel: Cancel = NEVER) -> int:
@@ -261,9 +273,15 @@ class Container:
                 for _, data in attachment.frames(cancel):
                     collected.append(data)
         self.output = b"".join(collected)
-        self.exit_code = self.wait(cancel=cancel)
+        self.exit_code = self.ended(attachment, cancel)
         self.finish()
         return self.exit_code
+
+    def ended(self, attachment: Attachment | None, cancel: Cancel = NEVER) -> int:
+        """The exit code of the run whose output `attachment` had, also when a restart policy has begun another."""
+        if attachment is not None and attachment.exit is not None:
+            return attachment.exit.status
+        return self.wait(cancel=cancel)
 
     def finish(self) -> None:
         """After a foreground run: clear the ended task away, and the container itself when it was made with remove."""
@@ -271,7 +289,7 @@ class Container:
             self.remove(force=True, volumes=True)
             return
         with self._lock():
-            if self.state().status not in ("running", "paused"):
+            if self.state().status not in ACTIVE:
                 self._delete_task()
 
     def abandon(self) -> None:
@@ -298,12 +316,21 @@ class Container:
             task.resize(columns, rows)
 
     def wait(self, *, cancel: Cancel = NEVER) -> int:
-        """Wait until it has ended; returns its exit code (0 for one that has never run, as Docker does)."""
+        """Wait until it has ended; returns its exit code (0 for one that has never run, as Docker does).
+
+        An end after which its restart policy starts it again is one as well; of one that is about to be started
+        again, the next end is waited for.
+        """
+        ends = -1
         while True:
             state = self.state()
-            if state.status not in ("running", "paused"):
+            if state.status not in ACTIVE:
                 return state.exit_status or 0
-            if state.monitor_alive:
+            if state.status == "restarting":
+                if ends not in (-1, state.restarts):
+                    return state.exit_status or 0  # it ran and ended between two looks
+                ends = state.restarts
+            elif state.monitor_alive:
                 try:
                     return self._task().wait(cancel=cancel)
                 except (errors.Unavailable, errors.NotFound):
@@ -311,8 +338,13 @@ class Container:
             time.sleep(cancel.remaining(0.02) or 0)
 
     def kill(self, signal: int = 9) -> None:
-        """Send a signal to its first process. FailedPrecondition when it does not run."""
-        state = self._require_running()
+        """Send a signal to its first process. FailedPrecondition when it does not run.
+
+        One that ends containers (SIGKILL, SIGTERM, SIGINT, SIGQUIT, its stop signal) ends its restarting, too.
+        """
+        state = self._require_running(restarting=True)
+        if "restart" in self._config():
+            self._remember_stop(signal)
         if state.monitor_alive:
             self._task().kill(signal)
             return
@@ -353,11 +385,43 @@ class Container:
                 return
             self.wait(cancel=cancel)
 
-    def _require_running(self) -> TaskState:
+    def _require_running(self, restarting: bool = False) -> TaskState:
         state = self.state()
-        if state.status not in ("running", "paused"):
+        if state.status == "restarting" and not restarting:
+            raise errors.FailedPrecondition(
+                f"container {self.name or self.short_id} is restarting", advice="wait until it is running"
+            )
+        if state.status not in ACTIVE:
             raise errors.FailedPrecondition(f"container {self.name or self.short_id} is not running")
         return state
+
+    def _remember_stop(self, signal: int) -> None:
+        """Note durably that its user ends it, so that no reboot starts it again."""
+        from ..services.shim import restart
+        from . import boot
+
+        if restart.ends_it(boot.policy(self._config()), signal):
+            fsio.write_atomic(f"{self.record_dir}/{restart.STOPPED}", b"")
+
+    def _forget_stop(self) -> None:
+        if "restart" in self._config():
+            from ..services.shim import restart
+
+            try:
+                os.unlink(f"{self.record_dir}/{restart.STOPPED}")
+            except FileNotFoundError:
+                return
+            fsio.fsync_dir(self.record_dir)
+
+    def health(self) -> Health | None:
+        """What its health checks say, None when it has none."""
+        if "health" not in self._config():
+            return None
+        from ..services.shim import health
+
+        if health.from_docker(self._config()["health"]) is None:
+            return None
+        return health.read(self.record_dir) or health.Health()
 
     def exec(
         self,
@@ -414,7 +478,7 @@ class Container:
             )
 
         def running() -> bool:
-            return self.state().status in ("running", "paused")
+            return self.state().status in ACTIVE
 
         try:
             yield from logread.read(
@@ -439,7 +503,18 @@ class Container:
             "HostsPath": f"{directory}/hosts",
             "LogPath": self.log_path if self._config().get("log_driver") != "none" else "",
         }
-        return views.container(self.record, self.state(), paths)
+        told = views.container(self.record, self.state(), paths, self.health())
+        if "orlop.network" in self.record.extensions:
+            from . import networking
+
+            told["NetworkSettings"] = networking.settings(self._wiring, self.record)
+        return told
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Where it is attached to networks, or was when it ran last."""
+        from . import networking
+
+        return networking.endpoints(self._wiring, self.record)
 
     def sizes(self) -> tuple[int, int]:
         """(bytes it has written itself, bytes with its image's layers)."""
@@ -469,12 +544,12 @@ class Container:
         fsio.make_dirs(self.record_dir)  # a creation that was cut off may have left only the record
         with self._lock() as lock:
             status = self.state().status
-            if status in ("running", "paused") and not force:
+            if status in ACTIVE and not force:
                 raise errors.FailedPrecondition(
                     f"cannot remove container {self.name or self.short_id}: it is {status}",
                     advice=f"stop it first (orlop stop {self.name or self.short_id}) or force (orlop rm -f)",
                 )
-            self._delete_task(kill=True)
+            self._delete_task(kill=True, forget=True)
             if self.record.snapshot_key:
                 try:
                     self._wiring.snapshotter(self.record.snapshotter).remove(self.record.snapshot_key)
@@ -495,8 +570,11 @@ class Container:
             fsio.remove_tree(self.record_dir)
             lock.release()
 
-    def _delete_task(self, *, kill: bool = False) -> None:
-        """Clear the task away, alive or not: OCI runtime's state, cgroup, mounts, bundle. The caller holds the lock."""
+    def _delete_task(self, *, kill: bool = False, forget: bool = False) -> None:
+        """Clear the task away, alive or not: OCI runtime's state, cgroup, mounts, bundle, links and ports.
+
+        forget: its network address too. The caller holds the lock.
+        """
         if os.path.lexists(self.bundle):
             from ..services.runtime import tasks
             from . import starting
@@ -506,6 +584,10 @@ class Container:
             from . import staging
 
             staging.unstage(self._wiring, self.record)
+        if "orlop.network" in self.record.extensions:
+            from . import networking
+
+            networking.leave(self._wiring, self.record, forget=forget)
 
 
 class Exec:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..stores.snapshots.api import Mount
     from .containers import LogOptions
     from .images import Resolved
+    from .networking import NetworkOptions
     from .wiring import Wiring
 
 _NAME_TRIES = 8
@@ -36,6 +37,7 @@ def create(
     image: Resolved,
     args: Sequence[str],
     asked: RunOptions,
+    network: NetworkOptions | None,
     *,
     name: str,
     log: LogOptions,
@@ -95,6 +97,11 @@ def create(
             asked, extensions["orlop.joins"] = joining.settle(wiring, id, asked, staged)
             if "network" in extensions["orlop.joins"]:
                 files_of = wiring.record_dir(extensions["orlop.joins"]["network"])
+        if network is not None or is_network(asked.network):
+            from . import networking
+
+            wanted = network or networking.NetworkOptions()
+            asked, extensions[networking.EXTENSION] = networking.settle(wiring, id, asked, wanted, run_config)
         if asked.cpu_rt_runtime:
             extensions["orlop.realtime"] = [asked.cpu_rt_runtime, asked.cpu_rt_period]
         asked = _with_files(asked, files_of)
@@ -131,6 +138,11 @@ def create(
     except BaseException:
         _take_back(wiring, record, directory, with_mounts)
         raise
+
+
+def is_network(name: str) -> bool:
+    """Whether it is the name of a network to be joined."""
+    return name not in ("", "none", "host") and not name.startswith("container:")
 
 
 def _joins(asked: RunOptions) -> bool:
@@ -298,6 +310,8 @@ def _config(
             config[field] = value
     if asked.health or run_config.healthcheck is not None:
         config["health"] = _health(asked.health, run_config.healthcheck)
+        if run_config.shell:
+            config["shell"] = list(run_config.shell)
     if asked.restart:
         config["restart"] = asked.restart
     for field in ("cap_add", "cap_drop", "security_opt"):

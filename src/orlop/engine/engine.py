@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
+    from ..services.network.networks import Networks
     from .containers import Containers
     from .images import Images
     from .system import System
@@ -76,6 +77,11 @@ class Engine:
         from .volumes import Volumes
 
         return Volumes(self.wiring)
+
+    @property
+    def networks(self) -> Networks:
+        """The verbs of networks: list, create, inspect, remove, prune."""
+        return self.wiring.networks
 
     @property
     def system(self) -> System:

@@ -109,20 +109,24 @@ def update(wiring: Wiring, container: Container, asked: RunOptions) -> tuple[str
     made.pop("devices", None)
     if asked.pids_limit is None:
         made.pop("pids", None)
-    if not made:
+    if not made and not asked.restart:
         raise errors.InvalidArgument("nothing to update: give a limit to change")
     record = wiring.containers.get(container.id)
+    if asked.restart and record.extensions.get("orlop.config", {}).get("remove"):
+        raise errors.InvalidArgument("restart policy cannot be updated: the container was made with --rm")
     spec: dict[str, Any] = jsonio.loads(record.spec)
     have = spec["linux"].setdefault("resources", {})
     for kind, values in made.items():
         have[kind] = {**have.get(kind, {}), **values} if isinstance(values, dict) else values
-    if container.state().status in ("running", "paused"):
+    if made and container.state().status in ("running", "paused"):
         with _task(container, "running", "paused") as task:
             task.update({kind: have[kind] for kind in made})
     config = dict(record.extensions.get("orlop.config", {}))
     for field in ("memory", "cpus", "pids_limit"):
         if getattr(asked, field):
             config[field] = getattr(asked, field)
+    if asked.restart:
+        _update_policy(container, config, asked.restart)
     seccomp = spec["linux"].pop("seccomp", None)
     if seccomp is not None:
         spec["linux"]["seccomp"] = seccomp  # last again, as it was written
@@ -130,6 +134,16 @@ def update(wiring: Wiring, container: Container, asked: RunOptions) -> tuple[str
         record.replace(spec=jsonio.dump_bytes(spec), extensions={**record.extensions, "orlop.config": config})
     )
     return warnings
+
+
+def _update_policy(container: Container, config: dict[str, Any], policy: dict[str, Any]) -> None:
+    """Its next end is looked at with the new policy."""
+    from ..services.shim import restart
+    from . import boot
+
+    config["restart"] = policy
+    if container.state().status in ("running", "paused", "restarting"):
+        restart.write(container.bundle, boot.policy(config))
 
 
 def processes(container: Container) -> Sequence[Process]:

@@ -48,6 +48,11 @@ def start(
     staged = "orlop.staged" in record.extensions
     _write(f"{bundle}/config.json", _config_json(stored, filter))
     _write(f"{bundle}/monitor.json", jsonio.dump_bytes(_monitor_json(wiring, container, runtime, config)))
+    if "restart" in config:
+        from ..services.shim import restart
+        from . import boot
+
+        restart.write(bundle, boot.policy(config))
     mounts = wiring.snapshotter(record.snapshotter).mounts(record.snapshot_key)
     if "orlop.realtime" in record.extensions:
         from ..services.runtime import realtime
@@ -57,7 +62,13 @@ def start(
         from . import staging
 
         staging.stage(wiring, record)
+    networked = "orlop.network" in record.extensions
     try:
+        if networked:
+            from . import networking
+
+            hostname = jsonio.loads(stored).get("hostname", "")
+            networking.join(wiring, record, hostname, container.record_dir, cancel)
         task = tasks.create(spawned_by, bundle, mounts, terminal=container.terminal, cancel=cancel)
         with task:
             seccomp.harvest(filter, cache, f"{runtime.state_root(wiring.state)}/{record.id}")
@@ -76,6 +87,8 @@ def start(
         tasks.clear(bundle, spawned_by, kill=True)
         if staged:
             staging.unstage(wiring, record)
+        if networked:
+            networking.leave(wiring, record, forget=False)
         if isinstance(error, (errors.CommandNotFound, errors.CommandNotExecutable)):
             name_command(error, jsonio.loads(record.spec)["process"]["args"][0])
         raise
@@ -134,7 +147,14 @@ def _monitor_json(
         "record": container.record_dir,
         "open_stdin": bool(config.get("interactive")),
     }
-    if config.get("remove") or "orlop.staged" in container.record.extensions:
+    if "health" in config:
+        from ..services.shim import health
+
+        check = health.from_docker(config["health"], tuple(config.get("shell") or ("/bin/sh", "-c")))
+        if check is not None:
+            process = health.process_of(jsonio.loads(container.record.spec), check)
+            said["health"] = {"check": check.as_dict(), "process": process}
+    if config.get("remove") or any(name in container.record.extensions for name in ("orlop.staged", "orlop.network")):
         from ..base import selfexec
 
         said["on_exit"] = [

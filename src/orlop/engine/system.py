@@ -50,6 +50,10 @@ class System:
                     wiring.snapshotter(name).cleanup()
             wiring.layers.cleanup()
             self._remove_cgroups()
+            if os.path.exists(f"{wiring.state}/network.lock"):  # networks were used since the machine started
+                from . import networking
+
+                networking.reconcile(wiring)
         return Swept(items=tuple(items), size=result.size)
 
     def stop_helpers(self) -> None:

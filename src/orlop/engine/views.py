@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..services.shim.health import Health
     from ..services.shim.state import TaskState
     from ..stores.containers.api import Container
     from .images import Resolved
@@ -99,14 +100,18 @@ def _mount(kept: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def container(record: Container, state: TaskState, paths: dict[str, str]) -> dict[str, Any]:
-    """`orlop container inspect`, one element. paths: "LogPath", "HostnamePath", … as Docker names them."""
+def container(record: Container, state: TaskState, paths: dict[str, str], health: Health | None) -> dict[str, Any]:
+    """`orlop container inspect`, one element. paths: "LogPath", "HostnamePath", … as Docker names them.
+
+    health: what its checks say, None when it has none.
+    """
     spec = jsonio.loads(record.spec) if record.spec else {}
     process, linux = spec.get("process", {}), spec.get("linux", {})
     args = process.get("args") or [""]
     extra = record.extensions
     asked = extra.get("orlop.config", {})
     running = state.status in ("running", "paused")
+    policy = asked.get("restart") or {"Name": "no", "MaximumRetryCount": 0}
     return {
         "Id": record.id,
         "Created": time_text(record.created_ns),
@@ -114,9 +119,9 @@ def container(record: Container, state: TaskState, paths: dict[str, str]) -> dic
         "Args": args[1:],
         "State": {
             "Status": state.status,
-            "Running": running,
+            "Running": running or state.status == "restarting",
             "Paused": state.status == "paused",
-            "Restarting": False,
+            "Restarting": state.status == "restarting",
             "OOMKilled": bool(state.oom_killed),
             "Dead": False,
             "Pid": state.pid if running else 0,
@@ -125,11 +130,12 @@ def container(record: Container, state: TaskState, paths: dict[str, str]) -> dic
             "StartedAt": time_text(state.started_ns),
             "FinishedAt": time_text(state.exited_ns),
             "MonitorAlive": state.monitor_alive,
+            **({"Health": _health(health)} if health is not None else {}),
         },
         "Image": record.image_digest,
         **paths,
         "Name": f"/{record.name}",
-        "RestartCount": 0,
+        "RestartCount": state.restarts,
         "Driver": record.snapshotter,
         "Platform": "linux",
         "HostConfig": {
@@ -147,7 +153,7 @@ def container(record: Container, state: TaskState, paths: dict[str, str]) -> dic
             "Runtime": record.runtime,
             "CgroupParent": asked.get("cgroup_parent", ""),
             "LogConfig": {"Type": asked.get("log_driver", "json-file"), "Config": asked.get("log_options", {})},
-            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+            "RestartPolicy": policy,
             "MaskedPaths": linux.get("maskedPaths", []),
             "ReadonlyPaths": linux.get("readonlyPaths", []),
         },
@@ -184,7 +190,25 @@ def container(record: Container, state: TaskState, paths: dict[str, str]) -> dic
             "Labels": labels(record),
             "StopSignal": asked.get("stop_signal", "SIGTERM"),
             "StopTimeout": asked.get("stop_timeout"),
+            **({"Healthcheck": asked["health"]} if asked.get("health") else {}),
         },
         "NetworkSettings": {"Ports": {}, "Networks": {}, "SandboxKey": ""},
         "Loosened": [t for t in record.labels.get("orlop.dev/loosened", "").split(",") if t],
+    }
+
+
+def _health(found: Health) -> dict[str, Any]:
+    """State.Health."""
+    return {
+        "Status": found.status,
+        "FailingStreak": found.streak,
+        "Log": [
+            {
+                "Start": time_text(one.start_ns),
+                "End": time_text(one.end_ns),
+                "ExitCode": one.exit_code,
+                "Output": one.output,
+            }
+            for one in found.log
+        ],
     }

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..base.cancel import Cancel
     from ..services.diff.pipeline import LayerUnpacker
+    from ..services.network.networks import Networks
     from ..services.registry.client.client import RegistryClient
     from ..services.transfer.parts import Parts
     from ..stores.containers.local import LocalContainerStore
@@ -148,6 +149,23 @@ class Wiring:
         name, reason = choose.choose(self.root)
         fsio.write_atomic(note, f"{name}\n{reason}".encode(), durable=False)
         return name, reason
+
+    @property
+    def networks(self) -> Networks:
+        """The networks of this root; their helper processes run this same Python."""
+        made = self._made.get("networks")
+        if made is None:
+            from ..base import selfexec
+            from ..services.network.networks import Networks
+            from ..stores.networks.local import LocalNetworkStore
+
+            made = self._made["networks"] = Networks(
+                LocalNetworkStore(self.database),
+                root_id=self.root_id,
+                state_dir=self.state,
+                helper_argv=selfexec.python_argv("orlop.services.network.helper:main"),
+            )
+        return made  # type: ignore[return-value]
 
     @property
     def registry(self) -> RegistryClient:

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from ...engine.networking import NetworkOptions
     from ...services.runtime.mounts import Mount
-
-NETWORKS = ("none", "host")
 
 _SAME = (
     ("workdir", "workdir", str),
@@ -70,11 +69,7 @@ _SAME = (
 def options(flags: dict[str, Any], args: list[str], env: tuple[str, ...], warn: Callable[[str], None]) -> RunOptions:
     """The options a command line asks for. UsageError names the flag that cannot be understood."""
     values: dict[str, Any] = {field: kind(flags[flag]) for flag, field, kind in _SAME if flag in flags}
-    network = flags.get("network", "none")
-    if network not in NETWORKS and not network.startswith("container:"):
-        raise errors.UsageError(
-            f"network {network!r} is not available: this version runs containers with --network none or host"
-        )
+    network = flags.get("network") or ("bridge" if "publish" in flags or "publish-all" in flags else "none")
     if not _RARE.isdisjoint(flags):
         values.update(_rare(flags, values, warn))
     if "entrypoint" in flags:
@@ -91,6 +86,30 @@ def options(flags: dict[str, Any], args: list[str], env: tuple[str, ...], warn: 
         if flag in flags:
             values[field] = _pairs(flags[flag], flag)
     return RunOptions(args=tuple(args), env=env, network=network, **values)
+
+
+_NETWORK = (
+    ("publish", "publish", tuple),
+    ("publish-all", "publish_all", bool),
+    ("expose", "expose", tuple),
+    ("ip", "ip", str),
+    ("mac-address", "mac", str),
+    ("network-alias", "aliases", tuple),
+    ("dns", "dns", tuple),
+    ("dns-search", "dns_search", tuple),
+    ("dns-option", "dns_options", tuple),
+    ("add-host", "add_hosts", tuple),
+)
+
+
+def network_options(flags: dict[str, Any]) -> NetworkOptions | None:
+    """What the flags ask of the container's network; None when they ask nothing."""
+    given: dict[str, Any] = {field: kind(flags[flag]) for flag, field, kind in _NETWORK if flag in flags}
+    if not given:
+        return None
+    from ...engine.networking import NetworkOptions
+
+    return NetworkOptions(**given)
 
 
 _RARE = frozenset(

@@ -30,6 +30,18 @@ _QUIET = ("quiet", "q", "bool", "", "Print only IDs")
 _PLATFORM = ("platform", "", "string", "OS/ARCH[/VARIANT]", "Use this platform of a multi-platform image")
 
 _CREATE_FLAGS = (
+    ("add-host", "", "list", "NAME:ADDRESS", "Add a line to /etc/hosts (the address may be host-gateway)"),
+    ("dns", "", "list", "ADDRESS", "Ask this name server"),
+    ("dns-option", "", "list", "OPTION", "Set an option of resolv.conf"),
+    ("dns-opt", "", "alias", "dns-option", ""),
+    ("dns-search", "", "list", "DOMAIN", "Search this domain"),
+    ("expose", "", "list", "PORT[/PROTOCOL]", "Expose a port (for --publish-all)"),
+    ("ip", "", "string", "ADDRESS", "IPv4 address"),
+    ("mac-address", "", "string", "ADDRESS", "MAC address"),
+    ("network-alias", "", "list", "NAME", "Another name on a user-defined network"),
+    ("net-alias", "", "alias", "network-alias", ""),
+    ("publish", "p", "list", "[[IP:]PORT:]PORT[/PROTOCOL]", "Publish a port on the host (on 127.0.0.1 unless an address is given)"),
+    ("publish-all", "P", "bool", "", "Publish all exposed ports on ports of the kernel's choice"),
     ("annotation", "", "list", "KEY=VALUE", "Add an annotation to the container's runtime specification"),
     ("blkio-weight", "", "int", "WEIGHT", "Block I/O weight (10 to 1000; 0: none)"),
     ("blkio-weight-device", "", "list", "DEVICE:WEIGHT", "Block I/O weight of a device"),
@@ -58,12 +70,12 @@ _CREATE_FLAGS = (
     ("env-file", "", "list", "FILE", "Read environment variables from a file"),
     ("gpus", "", "list", "GPUS", "Add GPUs by their vendor's CDI description (all, a number, device=0)"),
     ("group-add", "", "list", "GROUP", "Add a supplementary group"),
-    ("health-cmd", "", "string", "COMMAND", ""),
-    ("health-interval", "", "string", "DURATION", ""),
-    ("health-retries", "", "int", "NUMBER", ""),
-    ("health-start-interval", "", "string", "DURATION", ""),
-    ("health-start-period", "", "string", "DURATION", ""),
-    ("health-timeout", "", "string", "DURATION", ""),
+    ("health-cmd", "", "string", "COMMAND", "Command that tells whether the container is healthy"),
+    ("health-interval", "", "string", "DURATION", "Time between two health checks (default 30s)"),
+    ("health-retries", "", "int", "NUMBER", "Failures in a row that make it unhealthy (default 3)"),
+    ("health-start-interval", "", "string", "DURATION", "Time between two health checks while it starts (default 5s)"),
+    ("health-start-period", "", "string", "DURATION", "Time it may take to start: failures do not count"),
+    ("health-timeout", "", "string", "DURATION", "Time a health check may take (default 30s)"),
     ("hostname", "h", "string", "NAME", "The container's host name"),
     ("init", "", "bool", "", "Run an init that forwards signals and reaps processes"),
     ("init-binary", "", "string", "PATH", "The host's static program to use for --init"),
@@ -80,9 +92,9 @@ _CREATE_FLAGS = (
     ("memory-swappiness", "", "int", "NUMBER", "How readily memory is swapped out (0 to 100; -1: the default)"),
     ("mount", "", "list", "SPEC", "Mount a file system (type=bind|volume|tmpfs|image,source=…,target=…[,readonly])"),
     ("name", "", "string", "NAME", "Name the container"),
-    ("network", "", "string", "MODE", "Network: none or host"),
+    ("network", "", "string", "NETWORK", "Network: none (default), bridge, host, container:NAME or a network's name"),
     ("net", "", "alias", "network", ""),
-    ("no-healthcheck", "", "bool", "", ""),
+    ("no-healthcheck", "", "bool", "", "Run none of the image's health checks"),
     ("oom-kill-disable", "", "bool", "", "Do not kill processes when memory runs out (cgroup v1)"),
     ("oom-score-adj", "", "int", "NUMBER", "Adjust the OOM killer's preference (-1000 to 1000)"),
     ("pid", "", "string", "MODE", "PID namespace: '' (its own), host or container:NAME"),
@@ -92,7 +104,7 @@ _CREATE_FLAGS = (
     ("pull", "", "string", "POLICY", "Pull the image: always, missing (default) or never"),
     ("quiet", "q", "bool", "", "Do not print the pull's progress"),
     ("read-only", "", "bool", "", "Mount the root file system read-only"),
-    ("restart", "", "string", "POLICY", ""),
+    ("restart", "", "string", "POLICY", "Restart it when it ends: no (default), always, unless-stopped or on-failure[:MAX]"),
     ("rm", "", "bool", "", "Remove the container when it exits"),
     ("runtime", "", "string", "NAME", "OCI runtime: crun, runc or a path"),
     ("security-opt", "", "list", "OPTION", "seccomp=FILE|unconfined, apparmor=NAME, no-new-privileges[=false], systempaths=unconfined, label=disable, writable-cgroups"),
@@ -136,6 +148,7 @@ _UPDATABLE = (
     "memory-swap",
     "pids-limit",
     "blkio-weight",
+    "restart",
 )
 
 COMMANDS = {
@@ -199,7 +212,31 @@ COMMANDS = {
         ("timestamps", "t", "bool", "", "Show times"),
         ("until", "", "string", "TIME", "Until a time or a duration ago"),
     ), True, 1, 1, ""),
+    "network_create": ("network_create", "network create [OPTIONS] NETWORK", "Create a network", (
+        ("driver", "d", "string", "DRIVER", "Driver (bridge)"),
+        ("gateway", "", "list", "ADDRESS", "The bridge's address in its subnet"),
+        ("internal", "", "bool", "", "No way out of the network"),
+        ("ip-range", "", "string", "SUBNET", "Give addresses from this part of the subnet"),
+        ("ipv6", "", "bool", "", "With IPv6 (default: where the kernel has it)"),
+        ("label", "", "list", "KEY[=VALUE]", "Set a label"),
+        ("opt", "o", "list", "KEY=VALUE", "Set an option of the driver (mtu)"),
+        ("subnet", "", "list", "SUBNET", "Subnet (10.1.0.0/24); a second one may be IPv6"),
+    ), True, 1, 1, ""),
+    "network_inspect": ("network_inspect", "network inspect [OPTIONS] NETWORK [NETWORK...]", "Return low-level information on networks", (_FORMAT,), True, 1, -1, ""),
+    "network_ls": ("network_ls", "network ls [OPTIONS]", "List networks", (
+        ("filter", "f", "list", "FILTER", "Filter: name, id, driver, label"),
+        _FORMAT_LONG,
+        ("no-trunc", "", "bool", "", "Do not shorten IDs"),
+        _QUIET,
+    ), True, 0, 0, ""),
+    "network_prune": ("network_prune", "network prune [OPTIONS]", "Remove networks that no container uses", (
+        ("force", "f", "bool", "", "Do not ask"),
+    ), True, 0, 0, ""),
+    "network_rm": ("network_rm", "network rm [OPTIONS] NETWORK [NETWORK...]", "Remove networks", (
+        ("force", "f", "bool", "", "No error for networks that do not exist"),
+    ), True, 1, -1, ""),
     "pause": ("pause", "pause CONTAINER [CONTAINER...]", "Pause all processes of containers", (), True, 1, -1, ""),
+    "port": ("port", "port CONTAINER [PORT[/PROTOCOL]]", "List the published ports of a container", (), True, 1, 2, ""),
     "ps": ("ps", "ps [OPTIONS]", "List containers", (
         ("all", "a", "bool", "", "Show all containers (default: those that run)"),
         ("filter", "f", "list", "FILTER", "Filter: id, name, label, status, exited, ancestor, before, since"),
@@ -261,6 +298,7 @@ COMMANDS = {
         ("time", "t", "int", "SECONDS", "Seconds to wait before it is killed (default 10; -1: for ever)"),
         ("timeout", "", "alias", "time", ""),
     ), True, 1, -1, ""),
+    "system_boot": ("system_boot", "system boot", "Start what should run after a reboot", (), True, 0, 0, ""),
     "tag": ("tag", "tag SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "Give an image a second name", (), True, 2, 2, ""),
     "top": ("top", "top CONTAINER", "Show the processes of a container", (), True, 1, 1, ""),
     "unpause": ("unpause", "unpause CONTAINER [CONTAINER...]", "Let paused containers go on", (), True, 1, -1, ""),
@@ -297,18 +335,22 @@ COMMANDS = {
 
 GROUPS = {
     "container": ("Manage containers", {
-        "create": "create", "exec": "exec", "inspect": "inspect --type container", "kill": "kill", "logs": "logs", "ls": "ps", "list": "ps", "pause": "pause", "rename": "rename", "restart": "restart",
+        "create": "create", "exec": "exec", "inspect": "inspect --type container", "kill": "kill", "logs": "logs", "ls": "ps", "list": "ps", "pause": "pause", "port": "port", "rename": "rename", "restart": "restart",
         "ps": "ps", "rm": "rm", "run": "run", "start": "start", "stats": "stats", "stop": "stop", "top": "top", "unpause": "unpause", "update": "update", "wait": "wait",
     }),
     "image": ("Manage images", {
         "import": "import", "inspect": "inspect --type image", "load": "load", "ls": "images", "list": "images", "pull": "pull",
         "push": "push", "rm": "rmi", "save": "save", "tag": "tag",
     }),
+    "network": ("Manage networks", {
+        "create": "network_create", "inspect": "network_inspect", "list": "network_ls", "ls": "network_ls",
+        "prune": "network_prune", "remove": "network_rm", "rm": "network_rm",
+    }),
     "volume": ("Manage volumes", {
         "create": "volume_create", "inspect": "volume_inspect", "list": "volume_ls", "ls": "volume_ls",
         "prune": "volume_prune", "remove": "volume_rm", "rm": "volume_rm",
     }),
-    "system": ("Manage the engine", {"gc": "gc", "info": "info"}),
+    "system": ("Manage the engine", {"boot": "system_boot", "gc": "gc", "info": "info"}),
 }  # fmt: skip
 """`orlop container ls` and the like: other words for the same commands, with the flags that they imply. A command with
 "_" in its name can be typed in its group only.
@@ -329,6 +371,7 @@ SECTIONS = (
             "rm",
             "ps",
             "logs",
+            "port",
             "exec",
             "top",
             "stats",

@@ -26,27 +26,37 @@ UNKNOWN_STATUS = 255
 
 
 class Init(Record):
-    """The container's first process. start_ticks: field 22 of /proc/PID/stat; started_ns: 0 until it is started."""
+    """The container's first process. start_ticks: field 22 of /proc/PID/stat; started_ns: 0 until it is started.
+
+    restarts: how often the restart policy has started it again.
+    """
 
     pid: int
     start_ticks: int
     started_ns: int = 0
+    restarts: int = 0
 
 
 class Exited(Record):
-    """How it ended. exit_status: 0–255; exited_ns: 0 when not known; oom: whether its cgroup killed for memory."""
+    """How it ended. exit_status: 0–255; exited_ns: 0 when not known; oom: whether its cgroup killed for memory.
+
+    restarting: whether its monitor, as long as that lives, is about to start it again, for the restarts-th time.
+    """
 
     exit_status: int
     exited_ns: int
     pid: int = 0
     oom: bool = False
+    restarting: bool = False
+    restarts: int = 0
 
 
 def read_init(directory: str) -> Init | None:
     """init.json of a bundle or record, or None when it is missing or not one."""
     said = _read(f"{directory}/{INIT}")
     try:
-        return Init(int(said["pid"]), int(said["start_ticks"]), int(said.get("started_ns", 0)))
+        started_ns, restarts = int(said.get("started_ns", 0)), int(said.get("restarts", 0))
+        return Init(int(said["pid"]), int(said["start_ticks"]), started_ns, restarts)
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -61,10 +71,23 @@ def read_exit(directory: str) -> Exited | None:
     said = _read(f"{directory}/{EXIT}")
     try:
         return Exited(
-            int(said["exit_status"]), int(said["exited_ns"]), int(said.get("pid", 0)), bool(said.get("oom", False))
+            int(said["exit_status"]),
+            int(said["exited_ns"]),
+            int(said.get("pid", 0)),
+            bool(said.get("oom", False)),
+            bool(said.get("restarting", False)),
+            int(said.get("restarts", 0)),
         )
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def end_of(init: Init | None, directory: str) -> Exited | None:
+    """exit.json as read_exit tells it, unless it is of the process before `init`, which was started since."""
+    ended = read_exit(directory)
+    if ended is not None and ended.restarting and init is not None and init.started_ns and init.pid != ended.pid:
+        return None  # the monitor removes it a moment after init.json is written; it may have been killed between
+    return ended
 
 
 def write_exit(directory: str, exited: Exited, *, durable: bool) -> None:

@@ -12,6 +12,10 @@ The life of a task
     Shutdown the monitor goes
 A task that has ended and that nobody asks about for IDLE_S is deleted, and the monitor goes: exit.json stays.
 
+With a restart policy (restart.json in the bundle) the end is followed by `runtime delete`, a pause, `runtime create`
+and `runtime start`: mounts, bundle and monitor stay. exit.json says "restarting" until the new process runs. Who waits
+is told of the first end. A Kill with a signal that ends containers, and Delete, end that.
+
 Recovery: a monitor started over the bundle of one that was killed adopts the process that init.json names. It sees
 that process's end (not its status), and can kill and delete.
 """
@@ -42,8 +46,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from ...base.ttrpc.loop import Timer
     from ...base.ttrpc.server import Call
     from ...base.ttrpc.wire import Message
+    from . import probing, restart
     from .exitfile import Exited
 
 IDLE_S = 10.0
@@ -74,6 +80,7 @@ class Config:
             self.runtime_timeout = float(said.get("runtime_timeout") or 60.0)
             self.record = str(said.get("record") or "")
             self.open_stdin = bool(said.get("open_stdin"))
+            self.health: dict[str, Any] = dict(said.get("health") or {})
             self.on_exit = [str(word) for word in said.get("on_exit") or ()]
             self.log_path = str(log.get("path") or "") if log.get("driver") == "json-file" else ""
             self.log_max_size = int(log.get("max_size") or 0)
@@ -140,6 +147,13 @@ class Monitor:
         self._had_owner = False
         self._cleaner_run = False
         self._quiet_since = 0.0
+        self._stopping = False
+        """Whether its user has sent a signal that ends it: it is not restarted."""
+        self._restarting: list[Callable[[], object]] | None = None
+        """While it is to be restarted: what is called if it then is not."""
+        self._restart_timer: Timer | None = None
+        self._progress: restart.Progress | None = None
+        self._checker: probing.Checker | None = None
         self._idle_s = float(os.environ.get("ORLOP_MONITOR_IDLE_S") or IDLE_S)
         self._server = Server(self.loop, {task_v2.SERVICE: self._methods()}, on_idle=self._look_around)
         for path in self._addresses:
@@ -190,23 +204,52 @@ class Monitor:
                 mounts.mount_all(request.rootfs, rootfs)
             except OSError as error:
                 raise errors.RuntimeFailed(f"cannot mount the root file system: {error.strerror or error}") from error
+        self._busy = "created"
+
+        def made(error: errors.OrlopError | None, process: Process) -> None:
+            if error is not None:
+                failed = error
+                process.close()
+                # What it made before it failed goes first: an answer means that nothing is left.
+                self._remove_task(lambda _: self._create_failed(call, failed))
+                return
+            self._busy = ""
+            self._processes[""] = process
+            call.reply(task_v2.CreateTaskResponse(process.pid))
+
+        try:
+            self._make_init(request.terminal, (request.stdin, request.stdout, request.stderr), made)
+        except BaseException:
+            self._busy = ""
+            mounts.unmount_all(rootfs)
+            raise
+        return None
+
+    def _make_init(
+        self,
+        has_terminal: bool,
+        paths: tuple[str, str, str],
+        made: Callable[[errors.OrlopError | None, Process], object],
+    ) -> None:
+        """`runtime create`; made is told of the process, which waits to be started. paths: as the task API names them.
+
+        Raises when its streams cannot be opened.
+        """
         log = None
         if self.config.log_path:
             log = JsonLog(self.config.log_path, self.config.log_max_size, self.config.log_max_file, note=note)
-        wants_stdin = self.config.open_stdin or bool(request.stdin)
-        streams = self._streams(request.terminal, wants_stdin, log)
+        streams = self._streams(has_terminal, self.config.open_stdin or bool(paths[0]), log)
         process = Process(self.loop, self._reaper, "", streams, self._init_ended)
-        process.paths = (request.stdin, request.stdout, request.stderr)
+        process.paths = paths
         if log is not None:
             process.closers.append(log.close)
         try:
             process.closers += fifos.attach(self.loop, process.stdio, *process.paths)
         except BaseException:
             process.close()
-            mounts.unmount_all(rootfs)
             raise
-        self._busy = "created"
         pid_file = f"{self.bundle}/init.pid"
+        exitfile.unlink_quietly(pid_file)
         args = ["--bundle", self.bundle, "--pid-file", pid_file, self.config.id]
 
         def created(error: errors.OrlopError | None, _: bytes) -> None:
@@ -215,14 +258,9 @@ class Monitor:
                 name = self.config.runtime_name
                 error = errors.RuntimeFailed(f"{name} create succeeded without telling a process id")
             if error is not None:
-                failed = error
-                process.close()
-                # What it made before it failed goes first: an answer means that nothing is left.
-                self._remove_task(lambda _: self._create_failed(call, failed))
+                made(error, process)
                 return
-            self._busy = ""
             process.run(pid)
-            self._processes[""] = process
             process.stdio.begin()
             try:
                 self._cgroup = self._cgroup_of(pid)
@@ -230,10 +268,9 @@ class Monitor:
             except ProcessLookupError:
                 init = exitfile.Init(pid, 0)
             exitfile.write_init(self.bundle, init)
-            call.reply(task_v2.CreateTaskResponse(pid))
+            made(None, process)
 
         self._run_with_streams("create", args, created, streams)
-        return None
 
     def _streams(self, has_terminal: bool, wants_stdin: bool, log: JsonLog | None = None) -> Stdio:
         if not has_terminal:
@@ -297,12 +334,32 @@ class Monitor:
             process.status = task_v2.RUNNING
         self._started_ns = at_ns
         ticks = exitfile.read_init(self.bundle)
-        init = exitfile.Init(process.pid, ticks.start_ticks if ticks is not None else 0, self._started_ns)
+        restarts = self._progress.restarts if self._progress is not None else 0
+        init = exitfile.Init(process.pid, ticks.start_ticks if ticks is not None else 0, self._started_ns, restarts)
         for directory in filter(None, (self.bundle, self.config.record)):
             try:
                 exitfile.write_init(directory, init)
             except OSError as error:
                 note(f"cannot write {directory}/{exitfile.INIT}: {error.strerror}")
+        if self.config.health:
+            self._begin_checks()
+
+    def _begin_checks(self) -> None:
+        from . import probing
+
+        self._checker = probing.Checker(
+            self.loop,
+            self._reaper,
+            self.config.health,
+            self.config.id,
+            self.bundle,
+            self.config.record or self.bundle,
+            streams=lambda: self._streams(False, False),
+            run=self._run_with_streams,
+            is_paused=lambda: self._paused,
+            note=note,
+        )
+        self._checker.begin(self._started_ns)
 
     # ------------------------------------------------------------------ exec
 
@@ -371,13 +428,18 @@ class Monitor:
     def _init_ended(self, process: Process) -> None:
         """Called before anybody is told: write it down."""
         exited = process.exited
-        if exited is None:
-            return
+        if exited is None or process is not self._processes.get(""):
+            return  # the latter: a restart that was given up
         self._paused = False
+        if self._checker is not None:
+            self._checker.stop()
+            self._checker = None
         if not self._started_ns:
             return  # created and deleted: it never ran
         if self._cgroup is not None and cgroupstats.oom_kills(self._cgroup):
             exited = process.exited = exited.replace(oom=True)
+        if not self._stopping and os.path.exists(f"{self.bundle}/restart.json"):
+            exited = process.exited = self._consider_restart(exited)
         try:
             exitfile.write_exit(self.bundle, exited, durable=False)
         except OSError as error:
@@ -387,9 +449,107 @@ class Monitor:
         self.loop.after(0, self._after_end)
 
     def _after_end(self) -> None:
-        self._remove_task(lambda _: None)
+        self._remove_task(lambda _: None if self._restarting is None else self._restart_later())
         self._write_record()
         self._look_around()
+
+    # ------------------------------------------------------------------ restarting
+
+    def _consider_restart(self, exited: Exited) -> Exited:
+        """Its end, marked when the policy has it started again."""
+        from . import restart
+
+        before = self._progress or restart.Progress()
+        ran_ns = exited.exited_ns - self._started_ns
+        after = restart.decide(restart.read(self.bundle), before, exited.exit_status, ran_ns)
+        if after is None:
+            return exited.replace(restarts=before.restarts)
+        self._progress = after
+        self._restarting = []
+        return exited.replace(restarting=True, restarts=after.restarts)
+
+    def _restart_later(self) -> None:
+        if self._stopping or self._progress is None:
+            self._end_restart()
+            return
+        self._restart_timer = self.loop.after(self._progress.delay_s, self._restart)
+
+    def _restart(self) -> None:
+        from . import restart
+
+        self._restart_timer = None
+        old = self._find("")
+        if restart.read(self.bundle).name == "no":  # `update` may have taken it away meanwhile
+            self._end_restart()
+            return
+        self._busy = "restarted"
+        self._removed = False
+        old.close()  # the log is one file: it is closed before it is opened again
+        old.closers.clear()
+        try:
+            self._make_init(old.stdio.terminal, old.paths, self._restart_made)
+        except (errors.OrlopError, OSError) as error:
+            note(f"cannot restart: {error}")
+            self._end_restart()
+
+    def _restart_made(self, error: errors.OrlopError | None, process: Process) -> None:
+        if error is not None or self._stopping:
+            self._restart_failed(error, process)
+            return
+        at_ns = time.time_ns()
+        process.hold()
+
+        def started(error: errors.OrlopError | None, _: bytes) -> None:
+            if error is not None or self._stopping:
+                self._restart_failed(error, process)
+                return
+            self._busy = ""
+            self._restarting = None
+            self._processes[""] = process
+            self._mark_started(process, at_ns)
+            for directory in filter(None, (self.bundle, self.config.record)):
+                exitfile.unlink_quietly(f"{directory}/{exitfile.EXIT}")
+            process.release()
+
+        self._runtime.run("start", [self.config.id], started)
+
+    def _restart_failed(self, error: errors.OrlopError | None, process: Process) -> None:
+        if error is not None:
+            note(f"cannot restart: {error.message}")
+            old = self._find("")
+            if old.exited is not None:
+                old.exited = old.exited.replace(exit_status=error.exit_code, exited_ns=time.time_ns())
+        process.close()
+        self._remove_task(lambda _: self._end_restart())
+
+    def _end_restart(self) -> None:
+        """It stays ended."""
+        waiting, self._restarting = self._restarting or [], None
+        self._busy = ""
+        self._removed = False  # the root file system is still mounted
+        process = self._find("")
+        if process.exited is not None:
+            ended = process.exited = process.exited.replace(restarting=False)
+            try:
+                exitfile.write_exit(self.bundle, ended, durable=False)
+            except OSError as error:
+                note(f"cannot write {self.bundle}/{exitfile.EXIT}: {error.strerror}")
+            self._record_pending = ended
+        for call in waiting:
+            call()
+        self.loop.after(0, self._after_end)
+
+    def _give_up_restart(self, then: Callable[[], object]) -> None:
+        """Call then once it is certain that no restart is under way, nor will come."""
+        self._stopping = True
+        if self._restarting is None:
+            then()
+            return
+        self._restarting.append(then)
+        if self._restart_timer is not None:
+            self._restart_timer.cancel()
+            self._restart_timer = None
+            self._end_restart()
 
     def _write_record(self) -> None:
         exited, self._record_pending = self._record_pending, None
@@ -431,7 +591,8 @@ class Monitor:
                 pass  # it has ended: that is what was wanted
         try:
             self._remove_cgroup()
-            mounts.unmount_all(f"{self.bundle}/rootfs")
+            if self._restarting is None:
+                mounts.unmount_all(f"{self.bundle}/rootfs")
         except (errors.OrlopError, OSError) as error:
             return errors.RuntimeFailed(f"cannot clean up after {self.config.id}: {error}")
         return None
@@ -473,6 +634,14 @@ class Monitor:
             del self._processes[request.exec_id]
             process.close()
             return self._delete_response(process)
+        if self._restarting is not None:
+            self._give_up_restart(lambda: self._delete_init(call))
+        else:
+            self._delete_init(call)
+        return None
+
+    def _delete_init(self, call: Call) -> None:
+        process = self._find("")
         if process.exited is None and process.status != task_v2.CREATED:
             raise errors.FailedPrecondition(f"task {self.config.id} is running")
         if self._busy:
@@ -492,7 +661,6 @@ class Monitor:
             process.wait(gone)  # at once, but for a task that was never started: it ends here
 
         self._remove_task(removed)
-        return None
 
     def _forget_task(self) -> None:
         self._busy = ""
@@ -573,6 +741,14 @@ class Monitor:
     def _kill(self, call: Call, request: task_v2.KillRequest) -> Message | None:
         self._check_id(request.id)
         process = self._find(request.exec_id)
+        if not request.exec_id and not self._stopping and os.path.exists(f"{self.bundle}/restart.json"):
+            from . import restart
+
+            if restart.ends_it(restart.read(self.bundle), request.signal):
+                self._stopping = True
+        if self._restarting is not None and self._stopping and not request.exec_id:
+            self._give_up_restart(lambda: call.reply(Empty()))
+            return None
         if request.all and not request.exec_id and process.exited is None and self._cgroup is not None:
             cgroups.kill_all(self._cgroup, request.signal)
             return Empty()
@@ -667,7 +843,7 @@ class Monitor:
             self._had_owner = True
             return
         init = self._processes.get("")
-        over = self._deleted or (init is not None and init.exited is not None)
+        over = self._deleted or (init is not None and init.exited is not None and self._restarting is None)
         if not over:
             return
         if self.config.on_exit and not self._cleaner_run and not self._deleted:
@@ -736,12 +912,13 @@ class Monitor:
 
     def recover(self) -> None:
         """Take over what a monitor that is no more has left in this bundle."""
+        self._stopping = True  # who took over knows neither the streams nor the policy's progress
         self._kill_strays()
         self._remove_console_sockets()
         init = exitfile.read_init(self.bundle)
         process = Process(self.loop, self._reaper, "", Stdio(self.loop, False), self._init_ended)
         self._processes[""] = process
-        ended = exitfile.read_exit(self.bundle)
+        ended = exitfile.end_of(init, self.bundle)
         if ended is None and init is not None and kernel_process.is_alive(init.pid, init.start_ticks):
             process.status = task_v2.RUNNING if init.started_ns else task_v2.CREATED
             if process.adopt(init.pid):
@@ -753,6 +930,8 @@ class Monitor:
         if ended is None and init is not None and init.started_ns:
             ended = exitfile.Exited(exitfile.UNKNOWN_STATUS, 0, init.pid)
             exitfile.write_exit(self.bundle, ended, durable=False)
+        if ended is not None:
+            ended = ended.replace(restarting=False)
         self._record_pending = ended  # the dead one may not have come to it
         process.exited = ended or exitfile.Exited(exitfile.UNKNOWN_STATUS, 0)
 

@@ -16,10 +16,12 @@ from . import exitfile
 
 
 class TaskState(Record):
-    """status: "created", "running", "paused" or "exited".
+    """status: "created", "running", "paused", "restarting" or "exited".
 
+    "restarting": it has ended, and its monitor, which lives, will start it again; exit_status tells how it ended.
     pid: its first process, 0 when there is none. exit_status: None while it has not ended; 255 when nobody saw the end
     (its monitor was killed, the machine went down). started_ns, exited_ns: since the epoch, 0 when not known.
+    restarts: how often its restart policy has started it again.
     monitor_alive: whether somebody keeps its output and will know its end.
     """
 
@@ -30,6 +32,7 @@ class TaskState(Record):
     exited_ns: int = 0
     monitor_alive: bool = False
     oom_killed: bool = False
+    restarts: int = 0
 
 
 def read(bundle: str, record_dir: str) -> TaskState:
@@ -40,30 +43,32 @@ def read(bundle: str, record_dir: str) -> TaskState:
     # The monitor before the process: one that lives now has seen every end that is not written yet.
     alive = fsio.is_locked(f"{bundle}/{exitfile.LOCK}")
     init = exitfile.read_init(bundle)
-    ended = exitfile.read_exit(bundle)
+    ended = exitfile.end_of(init, bundle)
     if ended is None and init is not None:
         if process.is_alive(init.pid, init.start_ticks):
             if not init.started_ns:
                 status = "created"
             else:
                 status = "paused" if _is_frozen(init.pid) else "running"
-            return TaskState(status, init.pid, None, init.started_ns, 0, alive)
-        ended = exitfile.read_exit(bundle)  # it may have ended between the two looks
+            return TaskState(status, init.pid, None, init.started_ns, 0, alive, restarts=init.restarts)
+        ended = exitfile.end_of(init, bundle)  # it may have ended between the two looks
         if ended is None:
             if alive:  # its monitor is about to write how it ended
-                return TaskState("running", init.pid, None, init.started_ns, 0, True)
+                return TaskState("running", init.pid, None, init.started_ns, 0, True, restarts=init.restarts)
             if not init.started_ns:
                 return TaskState("created")  # it was taken away before it was ever started
-            return TaskState("exited", 0, exitfile.UNKNOWN_STATUS, init.started_ns)
+            return TaskState("exited", 0, exitfile.UNKNOWN_STATUS, init.started_ns, restarts=init.restarts)
     if ended is None and alive:
         return TaskState("created", monitor_alive=True)
     last = init or exitfile.read_init(record_dir)
     ended = ended or exitfile.read_exit(record_dir)
     if ended is not None:
         started_ns = last.started_ns if last is not None else 0
-        return TaskState("exited", 0, ended.exit_status, started_ns, ended.exited_ns, alive, ended.oom)
+        status = "restarting" if ended.restarting and alive else "exited"
+        restarts = ended.restarts or (last.restarts if last is not None else 0)
+        return TaskState(status, 0, ended.exit_status, started_ns, ended.exited_ns, alive, ended.oom, restarts)
     if last is not None and last.started_ns:
-        return TaskState("exited", 0, exitfile.UNKNOWN_STATUS, last.started_ns)
+        return TaskState("exited", 0, exitfile.UNKNOWN_STATUS, last.started_ns, restarts=last.restarts)
     return TaskState("created")
 
 

@@ -64,6 +64,7 @@ class Stdio:
         self._child_ends: list[int] = []
         self._outputs: dict[int, int] = {}
         self._held_back = False
+        self._begun = False
         self._stdin = -1
         self._stdin_waiting = bytearray()
         self._stdin_watched = False
@@ -97,6 +98,7 @@ class Stdio:
 
     def begin(self) -> None:
         """The process has its ends: let go of them and start to copy."""
+        self._begun = True
         self._close_child_ends()
         self._watch_outputs()
         if self._stdin_waiting or self._stdin_closing:
@@ -270,9 +272,10 @@ class Stdio:
 
     def feed(self, data: bytes) -> bool:
         """Give input to the process. False when enough waits: send the rest after `on_room` has called."""
-        if self._stdin >= 0 and not self._stdin_closing:
+        early = self._wants_stdin and not self._begun  # input of an exec that is not started yet
+        if (self._stdin >= 0 or early) and not self._stdin_closing:
             self._stdin_waiting += data
-            if not self._child_ends:
+            if not self._child_ends and not early:
                 self._write_stdin()
         return len(self._stdin_waiting) < STDIN_BYTES
 

@@ -138,6 +138,7 @@ def make(cli: Invocation) -> Container:
             args,
             name=flags.get("name", ""),
             options=options,
+            network=runflags.network_options(flags),
             log=log,
             remove=bool(flags.get("rm")),
             interactive=bool(flags.get("interactive")),

@@ -55,15 +55,22 @@ _RAW = "".join(
 )
 
 
-def status_text(state: TaskState, now_ns: int) -> str:
-    """The STATUS column: "Up 2 minutes", "Exited (0) 3 hours ago", "Created"."""
+def status_text(state: TaskState, now_ns: int, health: str = "") -> str:
+    """The STATUS column: "Up 2 minutes", "Exited (0) 3 hours ago", "Created".
+
+    health: "starting", "healthy", "unhealthy", or "" for one without checks.
+    """
     if state.status in ("running", "paused"):
         text = f"Up {human.duration(now_ns - state.started_ns)}" if state.started_ns else "Up"
         if state.status == "paused":
             text += " (Paused)"
         if not state.monitor_alive:
             text += " (monitor lost)"
+        elif health and state.status == "running":
+            text += " (health: starting)" if health == "starting" else f" ({health})"
         return text
+    if state.status == "restarting":
+        return f"Restarting ({state.exit_status}) {human.duration(now_ns - state.exited_ns)} ago"
     if state.status == "created":
         return "Created"
     if not state.exited_ns:
@@ -85,6 +92,22 @@ def _command(config: dict[str, Any], spec: bytes, full: bool) -> str:
     return human.quote(text)
 
 
+def _health(container: Container, state: TaskState) -> str:
+    """What its checks say; "" without checks, and when nobody carries them out now."""
+    if not state.monitor_alive or "health" not in _config(container):
+        return ""
+    found = container.health()
+    return found.status if found is not None else ""
+
+
+def _ports(container: Container, state: TaskState) -> str:
+    if "orlop.network" not in container.record.extensions or state.status not in ("running", "paused"):
+        return ""
+    from ....engine import networking
+
+    return networking.ports_text(container.endpoints())
+
+
 def _row(container: Container, state: TaskState, now_ns: int, full: bool, size: bool) -> dict[str, Any]:
     from ....engine import views
 
@@ -97,9 +120,9 @@ def _row(container: Container, state: TaskState, now_ns: int, full: bool, size: 
         "Command": _command(config, record.spec, full),
         "CreatedAt": human.time_text(record.created_ns),
         "RunningFor": human.duration(now_ns - record.created_ns) + " ago",
-        "Ports": "",
+        "Ports": _ports(container, state),
         "State": state.status,
-        "Status": status_text(state, now_ns),
+        "Status": status_text(state, now_ns, _health(container, state)),
         "Names": record.name,
         "Labels": views.labels(record),
         "LocalVolumes": "0",
@@ -142,7 +165,7 @@ def _test(key: str, values: list[str], cli: Invocation) -> Callable[[Found], boo
             if value not in known:
                 raise errors.UsageError(f"invalid filter '{key}={value}'", advice=f"use one of {', '.join(known)}")
         if key == "health":
-            return lambda _: "none" in values
+            return lambda f: (_health(*f) or "none") in values
         return lambda f: f[1].status in values
     if key == "exited":
         try:
@@ -193,7 +216,7 @@ def main(cli: Invocation) -> int:
     everything = bool(flags.get("all")) or last > 0 or any(f.startswith(("status=", "exited=")) for f in filters)
     found = [(container, container.state()) for container in cli.engine.containers.list(all=True)]
     if not everything:
-        found = [f for f in found if f[1].status in ("running", "paused")]
+        found = [f for f in found if f[1].status in ("running", "paused", "restarting")]
     if filters:
         found = _keep(found, filters, cli)
     if last > 0:

@@ -39,7 +39,7 @@ def main(cli: Invocation) -> int:
             if attachment is not None:
                 with attachment:
                     attached.copy(attachment, stdin=interactive, quiet=quiet)
-            code = container.wait()
+            code = container.ended(attachment)
     except KeyboardInterrupt:
         os.write(2, b"\n")
         return 130
@@ -75,6 +75,8 @@ def _with_terminal(cli: Invocation, *, detach: bool, interactive: bool) -> int:
             attachment = _start(cli, container, attach=True, size=session.size)
             if attachment is not None and not session.copy(attachment, container.resize):
                 return 0
-        code = container.wait()  # no longer raw: if its monitor was lost this may take long, and ^C must end it
+        code = container.ended(
+            attachment
+        )  # no longer raw: if its monitor was lost this may take long, and ^C must end it
     container.finish()
     return code

@@ -35,7 +35,7 @@ def _attached(cli: Invocation) -> int:
                 attachment = container.start(attach=True, size=session.size)
                 if attachment is not None and not session.copy(attachment, container.resize):
                     return 0
-            code = container.wait()
+            code = container.ended(attachment)
     else:
         from .. import attached
 
@@ -44,6 +44,6 @@ def _attached(cli: Invocation) -> int:
             if attachment is not None:
                 with attachment:
                     attached.copy(attachment, stdin=interactive)
-            code = container.wait()
+            code = container.ended(attachment)
     container.finish()
     return code
