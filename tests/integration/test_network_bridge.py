@@ -251,6 +251,29 @@ def test_subnets_avoid_the_hosts_routes_and_chosen_ones_are_checked(net: Network
     assert [each.name for each in net.list()] == ["bridge"]
 
 
+def test_ipv6_subnets_may_be_chosen_and_are_checked(net: Networks, machine: Machine) -> None:
+    net.create("six", subnet6="fd77:1::/64", gateway6="fd77:1::9")
+    one = net.attach("six", "one")
+    assert one.gateway6 == "fd77:1::9"
+    assert one.address6.startswith("fd77:1::")
+    with pytest.raises(errors.FailedPrecondition, match="overlaps"):
+        net.create("again", subnet6="fd77:1::/80")
+    four = net.create("four", ipv6=False)
+    assert (net.attach(four, "two").address6, four.subnet6) == ("", "")
+
+
+def test_what_a_removed_root_left_is_taken_over(machine: Machine) -> None:
+    gone, here = machine.root("gone"), machine.root("here")
+    left = gone.networks.attach("bridge", "one")
+    gone.networks.detach("one")
+    machine.kernel.run(rtnetlink.delete_link(left.bridge))  # its claim stays, as after a crash
+    made = here.networks.attach("bridge", "one")
+    assert (made.bridge, made.gateway) == (left.bridge, left.gateway)
+    again = gone.networks.attach("bridge", "one")  # and if it was not removed after all, it gets another
+    assert again.bridge != made.bridge
+    assert again.gateway != made.gateway
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from orlop.base import selfexec
-from orlop.base.kernel import namespaces, netns, rtnetlink
+from orlop.base.kernel import namespaces, netns, netsysctl, rtnetlink
 from orlop.services.network.networks import Networks
 from orlop.stores.metadata.database import Database
 from orlop.stores.networks.local import LocalNetworkStore
@@ -35,6 +35,9 @@ class Machine:
         self.kernel = rtnetlink.open_route()
         self.outside = netns.create(str(directory / "outside"))
         self._roots: list[Root] = []
+        # A new namespace has the IPv4 settings of the machine's first one, which somebody may have changed.
+        for setting in ("ipv4/ip_forward", "ipv4/conf/all/route_localnet", "ipv6/conf/all/forwarding"):
+            netsysctl.put(setting, "0")
         kernel = self.kernel
         kernel.run(rtnetlink.change_link(1, up=True))
         kernel.run(rtnetlink.add_veth("uplink0", "there0", peer_netns_fd=self.outside.fd, up=True))

@@ -98,7 +98,7 @@ def claim(directory: str, root: str, network: Network, kernel: Netlink, *, fixed
     if network.subnet6:
         subnet6 = str(addresses.parse(network.subnet6))
         clash = next((other for other in avoid if addresses.overlap(other, addresses.parse(subnet6))), None)
-        if clash is not None and fixed:
+        if clash is not None:
             raise _taken(network.name, subnet6, clash)
     made = Claim(name, root, network.id, here, subnet, subnet6)
     if made != own:

@@ -128,34 +128,51 @@ class _Connection:
             self._server.close()
             return
         port.connections.add(self)
-        loop.watch(self._server.fileno(), self._on_event, edges=True)
-        loop.watch(self._client.fileno(), self._on_event, edges=True)
+        loop.watch(self._server.fileno(), self._on_server, edges=True)
+        loop.watch(self._client.fileno(), self._on_client, edges=True)
 
-    def _on_event(self, events: int) -> None:
-        if not self._connected:
-            number = self._server.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR)
-            if number:
-                self.close(reset=True)
-                return
-            try:
-                self._server.getpeername()
-            except OSError:
-                return  # not yet
-            self._connected = True
+    def _on_client(self, events: int) -> None:
+        if self._connected or self._connect():
+            self._move(self._there, self._back)
+
+    def _on_server(self, events: int) -> None:
+        if self._connected:
+            self._move(self._back, self._there)
+        elif self._connect():
+            self._move(self._there, self._back)  # what the client said meanwhile
+            if self in self._port.connections:
+                self._move(self._back, self._there)
+
+    def _connect(self) -> bool:
+        """Whether the container has accepted; one that has refused ends the connection."""
+        if self._server.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR):
+            self.close(reset=True)
+            return False
         try:
-            more = False
-            for way, target in ((self._there, self._server), (self._back, self._client)):
-                more = way.move() or more
-                if way.ended and not way.held and not way.shut:
-                    way.shut = True
-                    target.shutdown(_socket.SHUT_WR)
+            self._server.getpeername()
+        except OSError:
+            return False  # not yet
+        self._connected = True
+        return True
+
+    def _move(self, way: _Way, other: _Way) -> None:
+        """Move on the way whose source has an event, and the other one if it waited for this socket to take more."""
+        try:
+            self._move_one(way)
+            if other.held:
+                self._move_one(other)
         except OSError:
             self.close(reset=True)
             return
-        if self._there.shut and self._back.shut:
+        if way.shut and other.shut:
             self.close()
-        elif more:
-            self._port.loop.again(self._server.fileno())
+
+    def _move_one(self, way: _Way) -> None:
+        if way.move():
+            self._port.loop.again(way.source)
+        if way.ended and not way.held and not way.shut:
+            way.shut = True
+            (self._server if way is self._there else self._client).shutdown(_socket.SHUT_WR)
 
     def close(self, *, reset: bool = False) -> None:
         self._port.connections.discard(self)
