@@ -75,8 +75,7 @@ def _with_terminal(cli: Invocation, *, detach: bool, interactive: bool) -> int:
             attachment = _start(cli, container, attach=True, size=session.size)
             if attachment is not None and not session.copy(attachment, container.resize):
                 return 0
-        code = container.ended(
-            attachment
-        )  # no longer raw: if its monitor was lost this may take long, and ^C must end it
+        # No longer raw: if its monitor was lost this may take long, and ^C must end it.
+        code = container.ended(attachment)
     container.finish()
     return code
