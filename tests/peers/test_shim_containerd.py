@@ -307,6 +307,13 @@ def test_a_task_goes_through_its_life_and_every_event_is_told(
     assert heard[8][1]["exit_status"] == 9
 
 
+def test_an_exec_gets_the_input_that_came_before_it_was_started(containerd: Containerd, name: str) -> None:
+    containerd.run(name, LOOP, "-d", check=True)
+    words = ["tasks", "exec", "--fifo-dir", str(containerd.directory / "fifo"), "--exec-id", "one", name]
+    done = containerd.ctr(*words, "head", "-n", "1", text="some words\n")  # ctr itself may miss the end of its input
+    assert done.stdout == "some words\n"
+
+
 def test_an_exec_is_listed_and_killed_by_its_name(containerd: Containerd, name: str) -> None:
     containerd.run(name, LOOP, "-d", check=True)
     fifos = str(containerd.directory / "fifo")

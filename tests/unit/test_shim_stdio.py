@@ -212,3 +212,25 @@ def test_input_given_before_the_process_began_waits_for_it() -> None:
     os.close(ours)
     one.close()
     loop.close()
+
+
+def test_input_that_comes_before_the_process_waits_for_it() -> None:
+    loop = Loop()
+    one = Stdio(loop, True)
+    assert one.feed(b"early ")
+    assert not one.feed(b"x" * stdio.STDIN_BYTES)
+    rooms: list[int] = []
+    one.on_room(lambda: rooms.append(1))
+    one.end_input()
+    theirs = os.dup(one.open()[0])
+    assert rooms == []
+    one.begin()
+    got = b""
+    while chunk := os.read(theirs, 4096):
+        got += chunk
+        loop.run_once(0)
+    assert got == b"early " + b"x" * stdio.STDIN_BYTES
+    assert rooms == [1]
+    os.close(theirs)
+    one.close()
+    loop.close()
