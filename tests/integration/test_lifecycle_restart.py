@@ -149,10 +149,27 @@ def test_update_gives_and_takes_a_policy(orlop: Orlop) -> None:
     assert told(orlop, "one")["HostConfig"]["RestartPolicy"]["Name"] == "no"
 
 
+@pytest.mark.parametrize("restarts", [1, 2, 3])
+def test_what_a_monitor_killed_while_it_restarts_leaves_is_cleared(orlop: Orlop, restarts: int) -> None:
+    run(orlop, "always", "true")
+    container = orlop.engine.containers.get("one")
+    orlops.wait_for("a restart", lambda: container.state().restarts >= restarts)
+    os.kill(monitor_of(orlop, "one"), signal.SIGKILL)
+    wait_for_status(orlop, "exited")
+    container.remove()
+    assert not os.path.lexists(container.bundle)
+
+
 def test_a_restart_that_cannot_begin_is_the_end(orlop: Orlop) -> None:
     run(orlop, "always", "rm /bin/sh; exit 1")
     wait_for_status(orlop, "exited")
     assert told(orlop, "one")["State"]["ExitCode"] == 127
+
+
+def test_a_terminal_is_new_at_each_restart(orlop: Orlop) -> None:
+    run(orlop, "on-failure:1", "test -t 0 && echo terminal; exit 1", "one", "-t")
+    wait_for_status(orlop, "exited")
+    assert orlop.out("logs", "one").split() == ["terminal", "terminal"]
 
 
 def test_rm_and_restart_do_not_go_together(orlop: Orlop) -> None:

@@ -59,7 +59,7 @@ class Checker:
         fields = dict(said["check"])
         self._check = health.Check(**{**fields, "args": tuple(fields["args"])})
         self._spec = f"{bundle}/health-process.json"
-        self._pid_file = f"{bundle}/health.pid"
+        self._bundle = bundle
         fsio.write_atomic(self._spec, jsonio.dump_bytes(said["process"]), durable=False)
         self._health = health.Health()
         self._started_ns = 0
@@ -118,12 +118,13 @@ class _One:
         self._start_ns = time.time_ns()
         self._too_late = False
         self._over = False
-        exitfile.unlink_quietly(checker._pid_file)
+        # One of its own: a check of the run before may still be under way.
+        self._pid_file = f"{checker._bundle}/health-{self._start_ns}.pid"
         stdio = checker._streams()
         stdio.add(self)
         self._process = Process(checker._loop, checker._reaper, "health", stdio, self._process_ended)
         self._timer = checker._loop.after(checker._check.timeout_ns / 1e9, self._expired)
-        args = ["--process", checker._spec, "--detach", "--pid-file", checker._pid_file, checker._id]
+        args = ["--process", checker._spec, "--detach", "--pid-file", self._pid_file, checker._id]
         checker._run("exec", args, self._started, stdio)
 
     # -- as an outlet
@@ -140,9 +141,10 @@ class _One:
 
     def _started(self, error: errors.OrlopError | None, _: bytes) -> None:
         try:
-            pid = int(fsio.read_file(self._checker._pid_file, 64))
+            pid = int(fsio.read_file(self._pid_file, 64))
         except (OSError, ValueError, errors.ResourceExhausted):
             pid = 0
+        exitfile.unlink_quietly(self._pid_file)
         if error is None and not pid:
             error = errors.RuntimeFailed("the OCI runtime's exec succeeded without telling a process id")
         if error is not None:
