@@ -19,7 +19,7 @@ def connect(path: str) -> _socket.socket:
     """A blocking stream socket connected to `path` (an abstract one begins with a NUL). Raises OSError."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
-        _with_short_name(path, sock.connect)
+        with_short_name(path, sock.connect)
     except BaseException:
         sock.close()
         raise
@@ -31,7 +31,7 @@ def listen(path: str, backlog: int = 128) -> _socket.socket:
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     try:
         os.fchmod(sock.fileno(), 0o600)  # bind(2) gives the name the socket's mode, so it is never open to others
-        _with_short_name(path, sock.bind)
+        with_short_name(path, sock.bind)
         sock.listen(backlog)
     except BaseException:
         sock.close()
@@ -47,7 +47,7 @@ def accept(listener: _socket.socket) -> _socket.socket:
     return sock
 
 
-def _with_short_name(path: str, use: Callable[[str], object]) -> None:
+def with_short_name(path: str, use: Callable[[str], object]) -> None:
     if len(os.fsencode(path)) <= _MAX_PATH_BYTES:
         use(path)
         return

@@ -129,7 +129,7 @@ class Helper:
         log = -1
         try:
             os.fchmod(listener.fileno(), 0o600)
-            unixsock._with_short_name(self._path, listener.bind)
+            unixsock.with_short_name(self._path, listener.bind)
             listener.listen(128)
             log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
@@ -164,7 +164,7 @@ class Helper:
     def _connect(self) -> _socket.socket | None:
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         try:
-            unixsock._with_short_name(self._path, sock.connect)
+            unixsock.with_short_name(self._path, sock.connect)
         except OSError as error:
             sock.close()
             if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
