@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -103,3 +105,16 @@ def test_the_image_s_check_is_run_and_can_be_switched_off(orlop: Orlop) -> None:
     orlop.run("run", "-d", "--name", "one", "--no-healthcheck", "checked:test")
     assert "Health" not in orlop.engine.containers.get("one").inspect()["State"]
     assert "health" not in orlop.out("ps", "--format", "{{.Status}}")
+
+
+def test_without_its_monitor_nobody_claims_to_know_its_health(orlop: Orlop) -> None:
+    run(orlop, "true")
+    wait_for(orlop, "healthy")
+    bundle = orlop.engine.containers.get("one").bundle
+    inode = os.stat(f"{bundle}/monitor.lock").st_ino
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    (monitor,) = [int(f[4]) for f in locks if f[1] == "FLOCK" and int(f[5].split(":")[2]) == inode]
+    os.kill(monitor, signal.SIGKILL)
+    orlops.wait_for("its loss", lambda: not orlop.engine.containers.get("one").state().monitor_alive)
+    assert "(monitor lost)" in orlop.out("ps", "--filter", "health=none", "--format", "{{.Status}}")
+    assert orlop.out("ps", "-q", "--filter", "health=healthy") == ""

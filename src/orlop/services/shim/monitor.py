@@ -347,18 +347,22 @@ class Monitor:
     def _begin_checks(self) -> None:
         from . import probing
 
-        self._checker = probing.Checker(
-            self.loop,
-            self._reaper,
-            self.config.health,
-            self.config.id,
-            self.bundle,
-            self.config.record or self.bundle,
-            streams=lambda: self._streams(False, False),
-            run=self._run_with_streams,
-            is_paused=lambda: self._paused,
-            note=note,
-        )
+        try:
+            self._checker = probing.Checker(
+                self.loop,
+                self._reaper,
+                self.config.health,
+                self.config.id,
+                self.bundle,
+                self.config.record or self.bundle,
+                streams=lambda: self._streams(False, False),
+                run=self._run_with_streams,
+                is_paused=lambda: self._paused,
+                note=note,
+            )
+        except (OSError, KeyError, TypeError) as error:  # a full disk must not keep it from running
+            note(f"cannot check the health of {self.config.id}: {error}")
+            return
         self._checker.begin(self._started_ns)
 
     # ------------------------------------------------------------------ exec
