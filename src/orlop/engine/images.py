@@ -356,12 +356,12 @@ class Images:
         return removed
 
     def _refuse_if_used(self, image: Image, force: bool) -> None:
-        from .containers import Containers
+        from .containers import ACTIVE, Containers
 
         for container in Containers(self._wiring).list(all=True):
             if container.record.image_digest != image.target.digest:
                 continue
-            running = container.state().status in ("running", "paused")
+            running = container.state().status in ACTIVE
             if running or not force:
                 raise errors.FailedPrecondition(
                     f"unable to remove {references.parse_normalized(image.name).familiar()}: "

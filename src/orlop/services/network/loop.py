@@ -11,8 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-IN, OUT = select.EPOLLIN, select.EPOLLOUT
-_EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+# By number: <sys/epoll.h>; the module must import on systems that have no epoll.
+IN, OUT = 0x001, 0x004
+_EDGES = IN | OUT | 0x2000 | 1 << 31  # with EPOLLRDHUP and EPOLLET
 _TICK_S = 0.25
 
 
@@ -29,7 +30,7 @@ class Loop:
     def watch(self, fd: int, handler: Callable[[int], object], *, edges: bool = False) -> None:
         """edges: told once when it becomes readable or writable, until it has been exhausted; else while readable."""
         self._handlers[fd] = handler
-        self._epoll.register(fd, _EDGES if edges else select.EPOLLIN)
+        self._epoll.register(fd, _EDGES if edges else IN)
 
     def unwatch(self, fd: int) -> None:
         """Before the descriptor is closed."""
