@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -167,3 +169,13 @@ def test_a_cgroup_with_processes_is_not_removed_and_named(group):
     cgroups.remove(cgroups.at(group))
     cgroups.remove(cgroups.at(group))
     assert cgroups.at(group).directories() == []
+
+
+def test_easing_moves_leaves_everybody_where_they_are() -> None:
+    before = Path("/proc/self/cgroup").read_text()
+    threads = len(os.listdir("/proc/self/task"))
+    cgroups.ease_moves()
+    deadline = time.monotonic() + 10
+    while len(os.listdir("/proc/self/task")) > threads and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert Path("/proc/self/cgroup").read_text() == before

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from ..base import errors, fsio
+from ..base.kernel import cgroups
 from ..base.oci import platform as platforms
 from ..services.runtime import environment, mounts, options, rootview, runtimes, seccomp, spec
 from ..stores.containers.api import Container as Record
@@ -61,6 +62,7 @@ def create(
             signals.parse(asked.stop_signal)
         except errors.InvalidArgument as error:
             raise errors.UsageError(f"--stop-signal: {error.message}", advice=error.advice) from None
+    cgroups.ease_moves()  # it is most often started at once
     host = environment.facts()
     _tell_platform(image, warn)
     runtime = runtimes.find(asked.runtime, wiring.state, host=host)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..base import errors, jsonio
+from ..base.kernel import cgroups
 from ..services.runtime import environment, rootview, spec, tasks
 from ..services.runtime.options import ExecOptions
 from . import starting
@@ -31,6 +32,7 @@ def start(
     detach: bool,
 ) -> Exec:
     """See `Container.exec`. Users are looked up in the root as it is mounted now."""
+    cgroups.ease_moves()
     asked = ExecOptions(
         args=tuple(args), env=tuple(env), workdir=workdir, user=user, terminal=terminal, privileged=privileged
     )

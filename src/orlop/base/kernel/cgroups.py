@@ -169,6 +169,29 @@ def at(path: str, layout: Layout | None = None) -> Cgroup:
     return Cgroup(v1, unified if unified and os.path.isdir(unified) else "")
 
 
+def ease_moves() -> None:
+    """Begin, in a thread of its own, what lets a process be moved into a cgroup quickly in the next moments.
+
+    A move takes the kernel's lock on thread groups (cgroup_threadgroup_rwsem), and the first to take it after a while
+    waits for an RCU grace period: 8 to 15 ms here, half of what an OCI runtime needs to create a container. Those right
+    after it do not wait. Moving ourselves to where we are takes the lock and changes nothing; done while the caller
+    prepares a container, it takes that wait off its start (measured: 61 → 46 ms for a whole run). Whether it works does
+    not matter to anybody but the clock.
+    """
+    import _thread
+
+    _thread.start_new_thread(_take_lock, ())
+
+
+def _take_lock() -> None:
+    try:
+        for directory in of_process("self").directories():
+            if _write(f"{directory}/cgroup.procs", b"%d" % os.getpid()):
+                return
+    except (OSError, errors.OrlopError):
+        pass
+
+
 def pids(cgroup: Cgroup) -> list[int]:
     """All processes in a cgroup and below it, in any of its hierarchies (0, one of another pid namespace, left out)."""
     found: set[int] = set()
