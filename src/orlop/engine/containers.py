@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 STOP_TIMEOUT_S = 10
 ACTIVE = ("running", "paused", "restarting")
 """States of a container that is not at rest."""
-LABEL_NAME = "orlop.dev/name"
-LABEL_LOOSENED = "orlop.dev/loosened"
 _CONFIG = "orlop.config"
 _LOG_DRIVERS = ("json-file", "none")
 

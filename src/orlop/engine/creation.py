@@ -163,11 +163,11 @@ def _tell_platform(image: Resolved, warn: Callable[[str], None]) -> None:
 def _insert(wiring: Wiring, record: Record) -> Record:
     """Add the record, under a name of our own when it has none."""
     if record.name:
-        return wiring.containers.create(record.replace(labels={**record.labels, "orlop.dev/name": record.name}))
+        return wiring.containers.create(record)
     for attempt in range(_NAME_TRIES):
         name = names.generate() + (f"_{record.id[:4]}" if attempt else "")
         try:
-            return wiring.containers.create(record.replace(name=name, labels={**record.labels, "orlop.dev/name": name}))
+            return wiring.containers.create(record.replace(name=name))
         except errors.AlreadyExists:
             continue
     raise errors.AlreadyExists("no free container name found", advice="give one with --name")

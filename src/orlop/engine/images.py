@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ..stores.images.api import Image
     from .wiring import Wiring
 
-DANGLING = "<none>"
-
 
 class Resolved(Record):
     """An image with the manifest and config that run here."""

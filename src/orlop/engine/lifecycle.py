@@ -94,9 +94,7 @@ def rename(wiring: Wiring, container: Container, name: str) -> None:
     if name == container.name:
         raise errors.InvalidArgument(f"container {name} has this name already")
     record = wiring.containers.get(container.id)
-    container.record = wiring.containers.update(
-        record.replace(name=name, labels={**record.labels, "orlop.dev/name": name})
-    )
+    container.record = wiring.containers.update(record.replace(name=name))
 
 
 def update(wiring: Wiring, container: Container, asked: RunOptions) -> tuple[str, ...]:

@@ -105,6 +105,8 @@ def container(record: Container, state: TaskState, paths: dict[str, str], health
 
     health: what its checks say, None when it has none.
     """
+    from ..services.runtime.options import LOOSENED_LABEL  # not on the path of `ps`
+
     spec = jsonio.loads(record.spec) if record.spec else {}
     process, linux = spec.get("process", {}), spec.get("linux", {})
     args = process.get("args") or [""]
@@ -193,7 +195,7 @@ def container(record: Container, state: TaskState, paths: dict[str, str], health
             **({"Healthcheck": asked["health"]} if asked.get("health") else {}),
         },
         "NetworkSettings": {"Ports": {}, "Networks": {}, "SandboxKey": ""},
-        "Loosened": [t for t in record.labels.get("orlop.dev/loosened", "").split(",") if t],
+        "Loosened": [t for t in record.labels.get(LOOSENED_LABEL, "").split(",") if t],
     }
 
 

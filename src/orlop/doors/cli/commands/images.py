@@ -78,7 +78,7 @@ def _facts(images: Images, image: Image, now_ns: int, full: bool) -> dict[str, A
         created = human.parse_time(resolved.config.created)
         row["_created"] = created
         row["CreatedAt"] = human.time_text(created)
-        row["CreatedSince"] = human.duration(now_ns - created) + " ago"
+        row["CreatedSince"] = human.ago(created, now_ns)
     return row
 
 

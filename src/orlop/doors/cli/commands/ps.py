@@ -70,12 +70,12 @@ def status_text(state: TaskState, now_ns: int, health: str = "") -> str:
             text += " (health: starting)" if health == "starting" else f" ({health})"
         return text
     if state.status == "restarting":
-        return f"Restarting ({state.exit_status}) {human.duration(now_ns - state.exited_ns)} ago"
+        return f"Restarting ({state.exit_status}) {human.ago(state.exited_ns, now_ns)}"
     if state.status == "created":
         return "Created"
     if not state.exited_ns:
         return f"Exited ({state.exit_status})"
-    return f"Exited ({state.exit_status}) {human.duration(now_ns - state.exited_ns)} ago"
+    return f"Exited ({state.exit_status}) {human.ago(state.exited_ns, now_ns)}"
 
 
 def _command(config: dict[str, Any], spec: bytes, full: bool) -> str:
@@ -119,7 +119,7 @@ def _row(container: Container, state: TaskState, now_ns: int, full: bool, size: 
         "Image": views.familiar(record.image),
         "Command": _command(config, record.spec, full),
         "CreatedAt": human.time_text(record.created_ns),
-        "RunningFor": human.duration(now_ns - record.created_ns) + " ago",
+        "RunningFor": human.ago(record.created_ns, now_ns),
         "Ports": _ports(container, state),
         "State": state.status,
         "Status": status_text(state, now_ns, _health(container, state)),
